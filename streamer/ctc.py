@@ -1,0 +1,83 @@
+"""Greedy CTC decoding, one frame after the other: (hypothesis, log_probs) in, hypothesis out.
+
+Graves et al. 2006: take the best token of every frame, merge repeats, drop blanks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One emitted token: its index in the vocabulary, the output frames it spans and its highest probability."""
+
+    id: int
+    start: int
+    end: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What a segment has decoded to so far; `frame` counts output frames, `last_id` is the last frame's best token."""
+
+    tokens: tuple[Token, ...] = ()
+    last_id: int = -1
+    frame: int = 0
+    trailing_blanks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WordSpan:
+    """A word in output frames; confidence is the geometric mean of its tokens' probabilities."""
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+
+
+def step(hypothesis: Hypothesis, log_probs: Floats, blank: int) -> Hypothesis:
+    """Decode more frames; log_probs: float32 [frames, vocab]."""
+    tokens = list(hypothesis.tokens)
+    last, frame, blanks = hypothesis.last_id, hypothesis.frame, hypothesis.trailing_blanks
+    best = log_probs.argmax(axis=1)
+    scores = log_probs[np.arange(len(best)), best]
+    for token, score in zip(best.tolist(), scores.tolist(), strict=True):
+        probability = math.exp(score)  # not np.exp: its last bit depends on the array's length
+        if token == blank:
+            blanks += 1
+        elif token == last:
+            previous = tokens[-1]
+            peak = max(previous.probability, probability)
+            tokens[-1] = replace(previous, end=frame + 1, probability=peak)
+            blanks = 0
+        else:
+            tokens.append(Token(token, frame, frame + 1, probability))
+            blanks = 0
+        last, frame = token, frame + 1
+    return Hypothesis(tuple(tokens), last, frame, blanks)
+
+
+def words(hypothesis: Hypothesis, vocab: Sequence[str]) -> tuple[WordSpan, ...]:
+    """The words decoded so far: tokens between spaces, joined."""
+    return tuple(_words(hypothesis, vocab))
+
+
+def _words(hypothesis: Hypothesis, vocab: Sequence[str]) -> Iterator[WordSpan]:
+    run: list[Token] = []
+    for token in (*hypothesis.tokens, None):
+        if token is not None and vocab[token.id] != " ":
+            run.append(token)
+        elif run:
+            confidence = float(np.exp(np.mean([np.log(max(t.probability, 1e-9)) for t in run])))
+            yield WordSpan("".join(vocab[t.id] for t in run), run[0].start, run[-1].end, min(confidence, 1.0))
+            run = []

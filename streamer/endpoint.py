@@ -1,0 +1,33 @@
+"""When a segment is over: three rules over the hypothesis, after Kaldi's online endpointing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from streamer.ctc import Hypothesis
+
+Rule = Literal["silence", "pause", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpointing:
+    """The rules' limits in seconds.
+
+    `silence`: nothing was decoded for so long (the model's state is made new, nothing is said).
+    `pause`: after words, so long without a new token. `length`: a segment never grows longer than this.
+    """
+
+    silence_seconds: float = 5.0
+    pause_seconds: float = 0.8
+    length_seconds: float = 20.0
+
+
+def fires(hypothesis: Hypothesis, step_seconds: float, limits: Endpointing) -> Rule | None:
+    """The rule that ends the segment now, or None; step_seconds: the duration of an output frame."""
+    quiet = hypothesis.trailing_blanks * step_seconds
+    if hypothesis.tokens and quiet >= limits.pause_seconds:
+        return "pause"
+    if not hypothesis.tokens and quiet >= limits.silence_seconds:
+        return "silence"
+    return "length" if hypothesis.frame * step_seconds >= limits.length_seconds else None

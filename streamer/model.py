@@ -1,0 +1,111 @@
+"""Load a self-describing ONNX model and run its steps; everything known about it comes from its metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.spec import METADATA_KEY, ModelSpec, SpecError, load_spec
+
+Floats = NDArray[np.float32]
+State = Mapping[str, Floats]
+
+
+MODELS = Path(__file__).parent.parent / "models"
+DEFAULT = "english-small"
+
+
+class ModelError(Exception):
+    """A model file cannot be used; the message is one sentence that names the file and what to do."""
+
+
+class AcousticModel:
+    """A model in ONNX Runtime, shared and read-only: features and states in, log_probs and states out.
+
+    Ports: `features` [batch, frames, width] → `log_probs` [batch, steps, vocab]; every input `NAME` besides features
+    is a state [batch, ...] with an output `next_NAME`.
+    """
+
+    def __init__(self, session: Any, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._session = session
+        self._shapes = {i.name: tuple(i.shape[1:]) for i in session.get_inputs() if i.name != "features"}
+        self._outputs = ["log_probs", *(f"next_{name}" for name in self._shapes)]
+
+    @property
+    def initial_state(self) -> State:
+        """The state before the first chunk: zeros."""
+        return {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
+
+    def step(self, windows: Sequence[Floats], states: Sequence[State]) -> list[tuple[Floats, State]]:
+        """Run one chunk of each of several streams; returns (log_probs [chunk_steps, vocab], state) for each."""
+        feed = {"features": np.stack(windows)}
+        feed |= {name: np.stack([state[name] for state in states]) for name in self._shapes}
+        log_probs, *after = self._session.run(self._outputs, feed)
+        if self.spec.kind == "windowed":
+            first = self.spec.left_context // self.spec.subsampling
+            log_probs = log_probs[:, first : first + self.spec.chunk_steps]
+        names = list(self._shapes)
+        return [(log_probs[i], {n: a[i] for n, a in zip(names, after, strict=True)}) for i in range(len(windows))]
+
+
+def find(name: str | None) -> Path:
+    """The file of a model given by path or by the name of a shipped one; the default model for None."""
+    shipped = MODELS / f"{name or DEFAULT}.onnx"
+    return shipped if name is None or (shipped.is_file() and not Path(name).is_file()) else Path(name)
+
+
+def load(path: Path) -> AcousticModel:
+    """Read a model file; ModelError names what is wrong with it."""
+    import onnxruntime
+
+    if not path.is_file():
+        raise ModelError(f"no model at {path}: give --model a file made by `asr-train export`, or the name of a shipped one")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen unrelated types
+        detail = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelError(f"{path} is not an ONNX model that ONNX Runtime can load ({detail})") from None
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(f"{path} does not say what it is: it lacks the {METADATA_KEY!r} metadata that `asr-train export` writes")
+    try:
+        spec = load_spec(text)
+    except SpecError as error:
+        raise ModelError(f"{path}: {error}") from None
+    model = AcousticModel(session, spec)
+    _verify(path, session, model)
+    return model
+
+
+def _verify(path: Path, session: Any, model: AcousticModel) -> None:
+    """Refuse a graph whose ports contradict its description, by the name of the port."""
+    spec = model.spec
+    inputs = {i.name: i.shape for i in session.get_inputs()}
+    outputs = {o.name: o.shape for o in session.get_outputs()}
+    for name, ports in (("features", inputs), *((output, outputs) for output in model._outputs)):
+        if name not in ports:
+            raise ModelError(f"{path}: the graph has no port {name!r}")
+    if spec.kind == "windowed" and len(inputs) > 1:
+        raise ModelError(f"{path}: it is described as windowed but its graph carries state")
+    for name, shape in inputs.items():
+        if name != "features" and not all(isinstance(size, int) and 0 < size <= 1 << 20 for size in shape[1:]):
+            raise ModelError(f"{path}: state {name!r} has the open shape {shape}")
+    frames = spec.left_context * (spec.kind == "windowed") + spec.chunk_frames + spec.right_context * (spec.kind == "windowed")
+    try:
+        log_probs, _ = model.step([np.zeros((frames, spec.features.width), np.float32)], [model.initial_state])[0]
+    except Exception as error:
+        detail = str(error).splitlines()[0][-200:]
+        raise ModelError(f"{path}: the graph does not take the {frames} x {spec.features.width} features it is described with ({detail})") from None
+    expected = (spec.chunk_steps, len(spec.vocab))
+    if log_probs.shape != expected:
+        raise ModelError(f"{path}: log_probs are {log_probs.shape}, but the description says {expected}")
+    if abs(float(np.exp(log_probs).sum(axis=1).max()) - 1) > 1e-3:
+        raise ModelError(f"{path}: log_probs are no log-probabilities: their exponentials do not sum to 1")
