@@ -1,0 +1,56 @@
+# make run    captions from the microphone, or from the bundled sample when there is none
+# make test   every test;  make lint   style, types, import contracts;  make model   rebuild the shipped model
+SHELL := /bin/sh
+PYTHON ?= python3
+RUN := .venv/bin/python
+TEST := .venv-test/bin/python
+
+.PHONY: run test lint portaudio system-packages model clean
+
+run: .venv/installed portaudio
+	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
+	    echo "listening to the default microphone; Ctrl-C ends"; exec $(RUN) -m streamer.cli --mic; \
+	else \
+	    echo "no microphone here: playing the bundled sample through the live path; Ctrl-C ends"; \
+	    exec $(RUN) -m streamer.cli sample --realtime; \
+	fi
+
+test: .venv-test/installed
+	@$(TEST) -m pytest $(ARGS)
+
+lint: .venv-test/installed
+	@$(TEST) -m ruff check .
+	@$(TEST) -m ruff format --check .
+	@$(TEST) -m mypy
+	@.venv-test/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "no venv: type  sudo apt-get install python3-venv"; exit 1; }
+	@echo "installing what asr-stream needs into .venv ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv-test/installed: pyproject.toml
+	@$(PYTHON) -m venv .venv-test || { echo "no venv: type  sudo apt-get install python3-venv"; exit 1; }
+	@echo "installing what the tests need into .venv-test (TensorFlow too: some minutes) ..."
+	@$(TEST) -m pip install --quiet --disable-pip-version-check -e ".[train,test]"
+	@touch $@
+
+# PortAudio is the one thing pip cannot bring on Linux; files and standard input work without it.
+portaudio:
+	@$(RUN) -c 'import sounddevice' 2>/dev/null || { \
+	    if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	        echo "installing libportaudio2 ..."; \
+	        { apt-get install -y -qq libportaudio2 || { apt-get update -qq && apt-get install -y -qq libportaudio2; }; } >/dev/null 2>&1 \
+	            || echo "libportaudio2 could not be installed: the microphone will not work"; \
+	    else echo "for the microphone type:  sudo apt-get install libportaudio2"; fi; }
+
+# What the tests use when it is there: a virtual microphone, a browser, ffmpeg.
+system-packages:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv libportaudio2 libasound2-plugins \
+	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng >/dev/null
+
+clean:
+	rm -rf .venv .venv-test artifacts build *.egg-info

@@ -1,0 +1,163 @@
+"""The command `asr-stream`: parse, build, run; nothing else. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from streamer.daemon import Source
+
+HELP = """Live captions from a microphone, sound files or standard input.
+
+\b
+  asr-stream --mic                        captions of what the microphone hears
+  asr-stream talk.wav                     a file, as fast as possible
+  asr-stream sample --realtime            the bundled sample through the live path
+  arecord -t raw -f S16_LE -r 16000 | asr-stream - --rate 16000
+
+Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
+"""
+
+
+@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("audio", nargs=-1, metavar="[FILE]... | - | sample")
+@click.option("--mic", is_flag=True, help="Listen to a microphone.")
+@click.option("--device", metavar="N|NAME", help="Which microphone: a number or part of a name.  [default: the system's]")
+@click.option("--list-devices", is_flag=True, help="List the microphones and exit.")
+@click.option("--rate", type=click.IntRange(1000, 384_000), help="Sample rate of s16le on standard input.")
+@click.option("--realtime", is_flag=True, help="Play files at the speed they were spoken.")
+@click.option("--model", "model_name", metavar="PATH|NAME", help="An .onnx file, or the name of a shipped model.")
+@click.option("--check", is_flag=True, help="Check the model file against its own probe and exit.")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl", "srt", "vtt"]), default="text", show_default=True)
+@click.option("--partials", is_flag=True, help="Print partials too when stdout is not a terminal.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to serve the captions.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
+@click.option("--allow-origin", multiple=True, metavar="URL", help="Let this web page use the server too.")
+@click.option("--no-server", is_flag=True, help="Do not serve; stdout only.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
+@click.version_option(package_name="asr-stream")
+def main(
+    audio: tuple[str, ...],
+    mic: bool,
+    device: str | None,
+    list_devices: bool,
+    rate: int | None,
+    realtime: bool,
+    model_name: str | None,
+    check: bool,
+    form: str,
+    partials: bool,
+    host: str,
+    port: int,
+    allow_origin: tuple[str, ...],
+    no_server: bool,
+    verbose: bool,
+) -> None:
+    _log(verbose)
+    if list_devices:
+        return _list_devices()
+    if not check:
+        _refuse_contradictions(audio, mic, device, rate, form)
+    import asyncio
+
+    from streamer.intake import SourceError
+    from streamer.model import ModelError, find, load
+    from streamer.server import ServerError
+
+    try:
+        model = load(find(model_name))
+        if check:
+            from streamer.probe import check as recompute
+
+            return click.echo(recompute(model))
+        from streamer.daemon import Listen, run
+        from streamer.output import Printer
+
+        sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
+        printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
+        listen = None if no_server else Listen(host, port, allow_origin)
+        asyncio.run(run(model, sources, printer, listen, live=mic or realtime))
+    except (SourceError, ModelError, ServerError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        _close_stdout()
+
+
+def _refuse_contradictions(
+    audio: tuple[str, ...], mic: bool, device: str | None, rate: int | None, form: str
+) -> None:
+    if mic and audio:
+        raise click.UsageError("give either --mic or files, not both")
+    if not mic and not audio:
+        raise click.UsageError("nothing to listen to: give --mic, a sound file, or - for standard input")
+    if device is not None and not mic:
+        raise click.UsageError("--device chooses a microphone: give --mic with it")
+    if "-" in audio and rate is None:
+        raise click.UsageError("standard input needs its sample rate: for example --rate 16000")
+    if rate is not None and "-" not in audio:
+        raise click.UsageError("--rate tells the rate of standard input: give - with it; files know their own")
+    if form in ("srt", "vtt") and len(audio) > 1:
+        raise click.UsageError(f"--format {form} holds the captions of one source: run it once for every file")
+
+
+def _microphone(device: str | None) -> Source:
+    from streamer.daemon import Source
+    from streamer.sources import read_microphone
+
+    return Source("microphone" if device is None else f"microphone {device}", lambda rate: read_microphone(device, rate))
+
+
+def _source(name: str, stdin_rate: int | None, realtime: bool) -> Source:
+    from streamer.daemon import Source
+    from streamer.sources import read_file, read_stdin
+
+    if name == "-":
+        return Source("standard input", lambda rate: read_stdin(stdin_rate or rate, rate))
+    path = name
+    if name == "sample" and not Path(name).exists():
+        from streamer.model import MODELS
+
+        path = str(MODELS / "sample.opus")
+    return Source(name, lambda rate: read_file(path, rate, realtime))
+
+
+def _list_devices() -> None:
+    from streamer.intake import SourceError
+    from streamer.sources import list_devices
+
+    try:
+        devices = list_devices()
+    except SourceError as error:
+        raise click.ClickException(str(error)) from None
+    if not devices:
+        raise click.ClickException("no microphone was found: connect one, or give a sound file instead")
+    for device in devices:
+        mark = "*" if device.is_default else " "
+        click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
+
+
+def _log(verbose: bool) -> None:
+    import logging
+
+    logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _close_stdout() -> None:
+    """A reader that has gone is no error: without this the interpreter would complain while it exits."""
+    import os
+
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""One run of the daemon: source → recogniser → hub → server and stdout, and its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from streamer import engine
+from streamer.events import Event, Hello
+from streamer.hub import Hub
+from streamer.intake import Lost
+from streamer.model import AcousticModel
+from streamer.output import Printer
+from streamer.recognizer import Floats, Recognizer
+from streamer.server import serve
+
+Blocks = AsyncGenerator[Floats | Lost, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where audio comes from: a name for the Hello, and a function that opens it at a sample rate."""
+
+    name: str
+    open: Callable[[int], Blocks]
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to serve captions; port 0 takes any free one."""
+
+    host: str
+    port: int
+    allowed_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What the parts of one run share. `live` sources cannot wait, so nothing that reads captions may hold them up."""
+
+    model: AcousticModel
+    printer: Printer
+    live: bool
+    hub: Hub = field(default_factory=Hub)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "recogniser"))
+
+    async def work(self, events: Callable[[], Iterator[Event]]) -> None:
+        """Run the recogniser in its thread and publish what it says."""
+        loop = asyncio.get_running_loop()
+        for event in await loop.run_in_executor(self.worker, lambda: list(events())):
+            await self.publish(event)
+
+    async def publish(self, event: Event) -> None:
+        """Give an event to everyone; stdout gets it here only when the source can wait for its reader."""
+        self.hub.publish(event)
+        if not self.live:
+            loop = asyncio.get_running_loop()
+            rate = self.model.spec.features.sample_rate
+            if not await loop.run_in_executor(self.worker, self.printer.write, event, rate):
+                self.stop.set()
+
+
+async def run(
+    model: AcousticModel, sources: Sequence[Source], printer: Printer, listen: Listen | None, live: bool
+) -> None:
+    """Caption the sources one after the other until they end or a signal asks to stop; SourceError, ServerError.
+
+    Whatever happens, the open segment is finished, printed and sent before this returns or raises.
+    """
+    daemon = Daemon(model, printer, live)
+    _stop_on_signals(daemon.stop)
+    async with contextlib.AsyncExitStack() as stack:
+        if listen is not None:
+            server = serve(daemon.hub, listen.host, listen.port, allowed_origins=listen.allowed_origins)
+            address = await stack.enter_async_context(server)
+            print(f"captions at {address.url}", file=sys.stderr, flush=True)
+        printing = asyncio.create_task(_print_live(daemon)) if live else None
+        try:
+            for source in sources:
+                if not daemon.stop.is_set():
+                    await _caption(daemon, source)
+        finally:
+            daemon.hub.close()
+            if printing is not None:
+                await asyncio.wait([printing], timeout=0.5)
+            printer.close()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first Ctrl-C or SIGTERM ends the run in order, the second at once."""
+    loop = asyncio.get_running_loop()
+
+    def ask(number: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+            loop.add_signal_handler(number, ask, number)
+
+
+async def _caption(daemon: Daemon, source: Source) -> None:
+    """One source from its Hello to its last final."""
+    spec = daemon.model.spec
+    rate = spec.features.sample_rate
+    recognizer = Recognizer(spec, daemon.model.initial_state)
+    finish = functools.partial(engine.finish, daemon.model, recognizer)
+    greeted = False
+    try:
+        async for item in _until(daemon.stop, source.open(rate)):
+            if not greeted:  # not before its first audio: a source that cannot be opened says nothing
+                await daemon.publish(Hello(spec.name, spec.language, rate, source.name))
+                greeted = True
+            if isinstance(item, Lost):
+                await daemon.work(finish)
+                await daemon.work(functools.partial(_gap, recognizer, item))
+            else:
+                await daemon.work(functools.partial(engine.feed, daemon.model, recognizer, item))
+    finally:
+        if greeted:
+            await daemon.work(finish)
+
+
+def _gap(recognizer: Recognizer, lost: Lost) -> Iterator[Event]:
+    yield from recognizer.gap(lost.samples, lost.reason)
+
+
+async def _until(stop: asyncio.Event, blocks: Blocks) -> AsyncIterator[Floats | Lost]:
+    """The blocks of a source until it ends or `stop` is set, whichever comes first."""
+    stopping = asyncio.ensure_future(stop.wait())
+    async with contextlib.aclosing(blocks):
+        while not stop.is_set():
+            block = asyncio.ensure_future(anext(blocks, None))
+            await asyncio.wait({block, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not block.done():
+                block.cancel()
+                await asyncio.wait([block])
+                break
+            item = block.result()
+            if item is None:
+                break
+            yield item
+    stopping.cancel()
+
+
+async def _print_live(daemon: Daemon) -> None:
+    """Write events to stdout off the event loop, so that a reader who pauses holds up nobody else."""
+    with daemon.hub.subscribe() as mailbox:
+        async for message in mailbox:
+            if not await asyncio.to_thread(daemon.printer.write, message.event, message.sample_rate):
+                daemon.stop.set()
+                return
