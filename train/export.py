@@ -1,0 +1,132 @@
+"""From Keras weights to one self-describing ONNX file with fused LSTM nodes; runs under the TensorFlow backend."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from streamer.spec import METADATA_KEY, ModelSpec
+from train import network
+from train.checkpoint import load_checkpoint
+from train.config import Config, load_config
+
+OPSET = 17
+CHUNK_FRAMES = 16  # 160 ms: how often a streaming model is run
+WINDOW = {"left_context": 200, "chunk_frames": 100, "right_context": 100}  # the tutorial's network: 4 s, moved by 1 s
+
+
+def load_network(run: Path) -> tuple[Config, keras.Model]:
+    """The network of a run folder with its best weights."""
+    config = load_config(run / "config.json")
+    net = network.build(config)
+    load_checkpoint(run / "best.npz", net)
+    return config, net
+
+
+def describe(config: Config, name: str, training: Mapping[str, Any]) -> ModelSpec:
+    """The description that travels in the file."""
+    windowed = config.network == "tutorial"
+    sizes = WINDOW if windowed else {"chunk_frames": CHUNK_FRAMES, "right_context": config.right_context}
+    return ModelSpec(
+        name=name,
+        kind="windowed" if windowed else "streaming",
+        vocab=config.vocab,
+        blank=0,
+        features=config.features,
+        subsampling=network.subsampling(config),
+        language=config.language,
+        training=dict(training),
+        **sizes,
+    )
+
+
+def export(run: Path, out: Path, name: str, int8: bool = False) -> ModelSpec:
+    """Write the best weights of a run as ONNX; int8 quantises the LSTM and matrix weights, per channel."""
+    import onnx
+
+    config, net = load_network(run)
+    graph = to_onnx(net, config)
+    spec = describe(config, name, provenance(run, config))
+    spec = dataclasses.replace(spec, probe=probe(net, config, spec))
+    part = out.with_suffix(".part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(graph, part)
+    if int8:
+        _quantise(part)
+        graph = onnx.load(part)
+    onnx.helper.set_model_props(graph, {METADATA_KEY: spec.dump()})
+    onnx.save(graph, part)
+    part.replace(out)
+    return spec
+
+
+def provenance(run: Path, config: Config) -> dict[str, Any]:
+    """How the weights came to be: the configuration, and the last line of the training log."""
+    log = (run / "log.csv").read_text().splitlines()
+    told = dict(zip(log[0].split(","), log[-1].split(","), strict=True)) if len(log) > 1 else {}
+    settings = dataclasses.asdict(config)
+    for elsewhere in ("features", "vocab", "language"):
+        settings.pop(elsewhere)
+    return {"config": settings, "log": told}
+
+
+def to_onnx(net: keras.Model, config: Config) -> Any:
+    """An ONNX graph with named ports: features and states in, log_probs and next states out."""
+    import tensorflow as tf
+    import tf2onnx
+
+    width = config.features.width
+    shapes = net.state_shapes() if isinstance(net, network.StreamingNetwork) else {}
+    frames = CHUNK_FRAMES if shapes else sum(WINDOW.values())
+    signature = [tf.TensorSpec([None, frames, width], tf.float32, name="features")]
+    signature += [tf.TensorSpec([None, *shape], tf.float32, name=name) for name, shape in shapes.items()]
+
+    def run(features: Any, *states: Any) -> dict[str, Any]:
+        if not shapes:
+            return {"log_probs": net(features, training=False)}
+        log_probs, after = net.step(features, dict(zip(shapes, states, strict=True)))
+        return {"log_probs": log_probs} | {f"next_{name}": after[name] for name in shapes}
+
+    traced = tf.function(run, input_signature=signature)
+    graph, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    return _tidy(graph, ["log_probs", *(f"next_{name}" for name in shapes)])
+
+
+def _tidy(graph: Any, outputs: list[str]) -> Any:
+    """Check that tf2onnx kept the names and fused the LSTMs; a Loop would be twenty times slower."""
+    found = [o.name for o in graph.graph.output]
+    if sorted(found) != sorted(outputs):
+        raise RuntimeError(f"tf2onnx named the outputs {found}, expected {outputs}")
+    if any(node.op_type in ("Loop", "Scan") for node in graph.graph.node):
+        raise RuntimeError("the exported graph has a Loop: an LSTM was not fused")
+    return graph
+
+
+def _quantise(path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(path, path, ["LSTM", "MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+
+
+def probe(net: keras.Model, config: Config, spec: ModelSpec) -> dict[str, Any]:
+    """A formula-made signal with the features and tokens that training's own code gives for it.
+
+    `asr-stream --check` makes them anew and compares: a front end that drifted shows itself.
+    """
+    from streamer import features
+    from streamer.probe import signal
+
+    frames = spec.chunk_frames * 8
+    samples = signal((frames - 1) * spec.features.frame_shift + spec.features.frame_length, spec.features.sample_rate)
+    x = features.compute(samples, spec.features)
+    log_probs = np.asarray(net(x[None], training=False))[0]
+    return {
+        "frames": frames,
+        "feature_means": [round(float(v), 5) for v in x.mean(axis=0)],
+        "tokens": [int(t) for t in log_probs.argmax(-1)],
+    }

@@ -1,0 +1,89 @@
+"""Transcripts as the model sees them: one normalisation for training labels, synthesis and scoring."""
+
+from __future__ import annotations
+
+import csv
+import lzma
+import random
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+ENGLISH = (" ", "'", *"abcdefghijklmnopqrstuvwxyz")
+BLANK = "<blank>"
+
+_ABBREVIATIONS = {"mr.": "mister", "mrs.": "missus", "dr.": "doctor", "ms.": "miss", "&": "and"}
+_ABBREVIATION = re.compile(r"(?<!\w)(mr\.|mrs\.|dr\.|ms\.|&)(?!\w)")
+_SENTENCE = re.compile(r"[^.!?;]+[.!?;]?")
+
+
+def normalise(text: str) -> str:
+    """Lower case, NFKC, abbreviations spelled out, punctuation gone, single spaces; letters keep their accents."""
+    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'").replace("ʼ", "'")
+    text = _ABBREVIATION.sub(lambda m: _ABBREVIATIONS[m.group()], text)
+    text = "".join(c if c == "'" or c.isalnum() or unicodedata.combining(c) else " " for c in text)
+    words = (word.strip("'") if word.strip("'") else "" for word in text.split())
+    return " ".join(word for word in words if word)
+
+
+def encode(text: str, vocab: Sequence[str]) -> list[int] | None:
+    """Label indices of a normalised transcript, or None when a character is outside the vocabulary."""
+    index = {token: i for i, token in enumerate(vocab)}
+    labels = [index.get(c) for c in text]
+    return None if None in labels else [label for label in labels if label is not None]
+
+
+def ctc_frames(labels: Sequence[int]) -> int:
+    """The fewest output frames CTC needs for these labels: one each, and a blank between repeats."""
+    return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+
+
+def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
+    """Levenshtein distance between two sequences of words or characters."""
+    row = list(range(len(hypothesis) + 1))
+    for i, expected in enumerate(reference, 1):
+        previous, row[0] = row[0], i
+        for j, heard in enumerate(hypothesis, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (expected != heard))
+    return row[-1]
+
+
+def error_rate(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> float:
+    """Edits over reference length, both summed over the corpus of (reference, hypothesis) pairs."""
+    total = wrong = 0
+    for reference, hypothesis in pairs:
+        wrong += edits(reference, hypothesis)
+        total += len(reference)
+    return wrong / max(total, 1)
+
+
+def sentences(path: Path, exclude: tuple[str, ...] = (), words: tuple[int, int] = (3, 24)) -> Iterator[str]:
+    """Sentences of a text file (.txt, .xz, or LJSpeech's id|raw|normalised .csv) that need no reading of digits.
+
+    exclude: beginnings of ids in a .csv to leave out (clips that belong to a test set).
+    """
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = [row for row in csv.reader(lines, delimiter="|", quoting=csv.QUOTE_NONE) if row]
+        found: Iterable[str] = [row[-1] for row in rows if not row[0].startswith(exclude)]
+    else:
+        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as file:
+            text = re.sub(r"\b(Mr|Mrs|Dr|Ms)\.", r"\1", re.sub(r"\s+", " ", file.read()))
+        found = _SENTENCE.findall(text)
+    for sentence in found:
+        sentence = re.sub(r'[\s_"]+', " ", sentence).strip()
+        if re.fullmatch(r"[A-Za-z' ,.!?;:-]+", sentence) and not re.search(r"[A-Z]{2}", sentence):
+            if words[0] <= len(sentence.split()) <= words[1]:
+                yield sentence
+
+
+def sample_sentences(paths: Sequence[Path], seed: int, exclude: tuple[str, ...] = ()) -> Iterator[str]:
+    """Distinct sentences without end of data, an equal share from every file, in a seeded random order."""
+    pools = [sorted(set(sentences(path, exclude))) for path in paths]
+    rng = random.Random(seed)
+    for pool in pools:
+        rng.shuffle(pool)
+    while pools := [pool for pool in pools if pool]:
+        for pool in pools:
+            yield pool.pop()
