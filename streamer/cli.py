@@ -26,7 +26,9 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("audio", nargs=-1, metavar="[FILE]... | - | sample")
 @click.option("--mic", is_flag=True, help="Listen to a microphone.")
-@click.option("--device", metavar="N|NAME", help="Which microphone: a number or part of a name.  [default: the system's]")
+@click.option(
+    "--device", metavar="N|NAME", help="Which microphone: a number or part of a name.  [default: the system's]"
+)
 @click.option("--list-devices", is_flag=True, help="List the microphones and exit.")
 @click.option("--rate", type=click.IntRange(1000, 384_000), help="Sample rate of s16le on standard input.")
 @click.option("--realtime", is_flag=True, help="Play files at the speed they were spoken.")
@@ -89,9 +91,7 @@ def main(
         _close_stdout()
 
 
-def _refuse_contradictions(
-    audio: tuple[str, ...], mic: bool, device: str | None, rate: int | None, form: str
-) -> None:
+def _refuse_contradictions(audio: tuple[str, ...], mic: bool, device: str | None, rate: int | None, form: str) -> None:
     if mic and audio:
         raise click.UsageError("give either --mic or files, not both")
     if not mic and not audio:
@@ -110,7 +110,9 @@ def _microphone(device: str | None) -> Source:
     from streamer.daemon import Source
     from streamer.sources import read_microphone
 
-    return Source("microphone" if device is None else f"microphone {device}", lambda rate: read_microphone(device, rate))
+    return Source(
+        "microphone" if device is None else f"microphone {device}", lambda rate: read_microphone(device, rate)
+    )
 
 
 def _source(name: str, stdin_rate: int | None, realtime: bool) -> Source:

@@ -19,7 +19,7 @@ class Endpointing:
     """
 
     silence_seconds: float = 5.0
-    pause_seconds: float = 0.8
+    pause_seconds: float = 0.6
     length_seconds: float = 20.0
 
 

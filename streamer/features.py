@@ -31,7 +31,8 @@ def compute(samples: Floats, spec: FeatureSpec) -> Floats:
     if spec.kind == "spectrogram":
         return np.sqrt(spectrum).astype(np.float32)
     power = np.square(spectrum, dtype=np.float32)
-    return np.log(power @ _mel_filters(spec) + np.float32(spec.floor))
+    mels: Floats = np.log(power @ _mel_filters(spec) + np.float32(spec.floor))
+    return mels
 
 
 @lru_cache

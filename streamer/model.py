@@ -16,7 +16,7 @@ State = Mapping[str, Floats]
 
 
 MODELS = Path(__file__).parent.parent / "models"
-DEFAULT = "english-small"
+DEFAULT = "english"
 
 
 class ModelError(Exception):
@@ -64,7 +64,9 @@ def load(path: Path) -> AcousticModel:
     import onnxruntime
 
     if not path.is_file():
-        raise ModelError(f"no model at {path}: give --model a file made by `asr-train export`, or the name of a shipped one")
+        raise ModelError(
+            f"no model at {path}: give --model a file made by `asr-train export`, or the name of a shipped one"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -75,7 +77,9 @@ def load(path: Path) -> AcousticModel:
         raise ModelError(f"{path} is not an ONNX model that ONNX Runtime can load ({detail})") from None
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
-        raise ModelError(f"{path} does not say what it is: it lacks the {METADATA_KEY!r} metadata that `asr-train export` writes")
+        raise ModelError(
+            f"{path} does not say what it is: it lacks the {METADATA_KEY!r} metadata that `asr-train export` writes"
+        )
     try:
         spec = load_spec(text)
     except SpecError as error:
@@ -98,12 +102,19 @@ def _verify(path: Path, session: Any, model: AcousticModel) -> None:
     for name, shape in inputs.items():
         if name != "features" and not all(isinstance(size, int) and 0 < size <= 1 << 20 for size in shape[1:]):
             raise ModelError(f"{path}: state {name!r} has the open shape {shape}")
-    frames = spec.left_context * (spec.kind == "windowed") + spec.chunk_frames + spec.right_context * (spec.kind == "windowed")
+    frames = (
+        spec.left_context * (spec.kind == "windowed")
+        + spec.chunk_frames
+        + spec.right_context * (spec.kind == "windowed")
+    )
     try:
         log_probs, _ = model.step([np.zeros((frames, spec.features.width), np.float32)], [model.initial_state])[0]
     except Exception as error:
         detail = str(error).splitlines()[0][-200:]
-        raise ModelError(f"{path}: the graph does not take the {frames} x {spec.features.width} features it is described with ({detail})") from None
+        raise ModelError(
+            f"{path}: the graph does not take the {frames} x {spec.features.width} features "
+            f"that it is described with ({detail})"
+        ) from None
     expected = (spec.chunk_steps, len(spec.vocab))
     if log_probs.shape != expected:
         raise ModelError(f"{path}: log_probs are {log_probs.shape}, but the description says {expected}")

@@ -18,7 +18,8 @@ def signal(samples: int, sample_rate: int) -> Floats:
     phase = 2 * np.pi * (120 * t + 30 * np.sin(2 * np.pi * 0.7 * t))
     voice = sum(np.sin(k * phase) / k for k in range(1, 20))
     noise = np.modf(np.sin(np.arange(samples) * 12.9898) * 43758.5453)[0]
-    return (0.1 * voice * (0.5 - 0.5 * np.cos(2 * np.pi * 5 * t)) + 0.002 * noise).astype(np.float32)
+    sound: Floats = (0.1 * voice * (0.5 - 0.5 * np.cos(2 * np.pi * 5 * t)) + 0.002 * noise).astype(np.float32)
+    return sound
 
 
 def check(model: AcousticModel) -> str:

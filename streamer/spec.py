@@ -49,7 +49,9 @@ class FeatureSpec:
             0 <= self.low_hz < self.high_hz <= self.sample_rate / 2,
             "features must satisfy 0 <= low_hz < high_hz <= sample_rate / 2",
         )
-        _require(0 < self.num_mels <= 1024 and 0 < self.floor < 1, "features.num_mels or features.floor is out of range")
+        _require(
+            0 < self.num_mels <= 1024 and 0 < self.floor < 1, "features.num_mels or features.floor is out of range"
+        )
 
     @property
     def width(self) -> int:
@@ -88,7 +90,7 @@ class ModelSpec:
         _require(0 <= self.blank < len(self.vocab), f"blank is {self.blank}, outside the vocab of {len(self.vocab)}")
         _require(1 <= self.subsampling <= 64, f"subsampling is {self.subsampling}")
         _require(0 < self.chunk_frames <= 10_000, f"chunk_frames is {self.chunk_frames}")
-        _require(0 <= min(self.left_context, self.right_context), "contexts cannot be negative")
+        _require(min(self.left_context, self.right_context) >= 0, "contexts cannot be negative")
         _require(max(self.left_context, self.right_context) <= 10_000, "contexts are larger than 10000 frames")
         for name in ("chunk_frames", "left_context", "right_context"):
             _require(getattr(self, name) % self.subsampling == 0, f"{name} is no multiple of subsampling")
@@ -118,12 +120,14 @@ def load_spec(text: str) -> ModelSpec:
     facts = _checked(ModelSpec, raw, "the model's description")
     facts["features"] = FeatureSpec(**_checked(FeatureSpec, facts["features"], "features"))
     vocab = facts["vocab"]
-    _require(isinstance(vocab, list) and all(isinstance(token, str) for token in vocab), "vocab must be a list of strings")
+    _require(
+        isinstance(vocab, list) and all(isinstance(token, str) for token in vocab), "vocab must be a list of strings"
+    )
     facts["vocab"] = tuple(vocab)
     return ModelSpec(**facts)
 
 
-_JSON_TYPES = {"int": int, "float": (int, float), "str": str, "Mapping[str, Any]": dict}
+_JSON_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "Mapping[str, Any]": dict}
 
 
 def _checked(cls: type, raw: object, where: str) -> dict[str, Any]:

@@ -21,7 +21,11 @@ def test_imports_keep_their_contracts() -> None:
 def loaded_by(code: str) -> set[str]:
     """The modules that are loaded after running `code`."""
     listing = f"{code}; import sys; print(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", listing], cwd=ROOT, text=True, check=True, capture_output=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", listing], cwd=ROOT, text=True, check=True, capture_output=True
+        ).stdout.split()
+    )
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -174,7 +174,8 @@ def test_hours_of_audio_need_no_more_memory_than_minutes(streaming: Path) -> Non
 
     def peak(minutes: int) -> int:
         script = (
-            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdin=sys.stdin, stdout=subprocess.DEVNULL);"
+            "import resource, subprocess, sys;"
+            "subprocess.run(sys.argv[1:], stdin=sys.stdin, stdout=subprocess.DEVNULL);"
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
         command = [sys.executable, "-c", script, *PROGRAM, "-", "--rate", "16000", "--model", str(streaming), *QUIET]

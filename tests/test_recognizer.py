@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from tiny_model import STREAMING, babble
@@ -51,7 +53,7 @@ def test_words_lie_in_order_within_the_audio(model: AcousticModel) -> None:
 def test_a_pause_ends_a_segment_and_a_new_one_begins(model: AcousticModel) -> None:
     finals = [e for e in listen(model, babble(16000 * 10)) if isinstance(e, Final)]
     assert len(finals) >= 3
-    assert all(a.end <= b.start for a, b in zip(finals, finals[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(finals))
 
 
 def test_a_segment_that_grows_too_long_is_cut(model: AcousticModel) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -58,10 +59,8 @@ json_values = st.recursive(
 @given(st.sampled_from(sorted(json.loads(STREAMING.dump()))), json_values)
 def test_any_value_for_any_fact_is_taken_or_refused_and_nothing_else(name: str, value: object) -> None:
     facts = json.loads(STREAMING.dump()) | {name: value}
-    try:
-        load_spec(json.dumps(facts))
-    except SpecError as error:
-        assert "\n" not in str(error)
+    with contextlib.suppress(SpecError):
+        assert getattr(load_spec(json.dumps(facts)), name) is not None
 
 
 @given(st.text(max_size=50))

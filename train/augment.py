@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How much of each; probability 0 or an empty range switches one off. SNR and gain are in dB."""
+    """How much of each: largest relative change, probability, range in dB, number and size of masks."""
 
     speed: float = 0.12
     warp: float = 0.1
@@ -36,12 +36,29 @@ class Augmentation:
     mel_mask_width: int = 14
 
 
-def augment(x: Floats, how: Augmentation, spec: FeatureSpec, noises: Sequence[Floats], rng: np.random.Generator) -> Floats:
+AUGMENTATIONS = {
+    "heavy": Augmentation(),
+    "light": Augmentation(
+        speed=0.1,
+        warp=0.06,
+        reverb=0.08,
+        band_limit=0.08,
+        noise=0.25,
+        snr_db=(6.0, 30.0),
+        gain_db=(-15.0, 6.0),
+        time_masks=2,
+        time_mask_frames=15,
+        mel_mask_width=10,
+    ),
+}
+
+
+def augment(
+    x: Floats, how: Augmentation, spec: FeatureSpec, noises: Sequence[Floats], rng: np.random.Generator
+) -> Floats:
     """A random variation of one utterance; the number of frames may change by the speed."""
-    if how.speed:
-        x = change_speed(x, rng.uniform(1 - how.speed, 1 + how.speed))
-    if how.warp:
-        x = x @ warp_matrix(spec, round(rng.uniform(1 - how.warp, 1 + how.warp), 2))
+    x = change_speed(x, rng.uniform(1 - how.speed, 1 + how.speed))
+    x = x @ warp_matrix(spec, round(rng.uniform(1 - how.warp, 1 + how.warp), 2))
     x = x + np.float32(rng.uniform(*how.gain_db) * np.log(10) / 10)
     if rng.random() < how.reverb:
         x = reverberate(x, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.5), spec)
@@ -57,7 +74,7 @@ def change_speed(x: Floats, factor: float) -> Floats:
     """`factor` times as fast, by linear interpolation between frames."""
     at = np.arange(int((len(x) - 1) / factor) + 1, dtype=np.float32) * np.float32(factor)
     low = np.minimum(at.astype(np.int64), len(x) - 1)
-    part = (at - low)[:, None]
+    part = (at - low).astype(np.float32)[:, None]
     return x[low] * (1 - part) + x[np.minimum(low + 1, len(x) - 1)] * part
 
 
@@ -73,7 +90,7 @@ def warp_matrix(spec: FeatureSpec, factor: float) -> Floats:
 
 
 def reverberate(x: Floats, decay_seconds: float, ratio: float, spec: FeatureSpec) -> Floats:
-    """A room's late reverberation: power decays by 60 dB in `decay_seconds`; `ratio` of each frame's power enters it."""
+    """A room's late sound: power decays by 60 dB in `decay_seconds`; `ratio` of each frame's power enters it."""
     keep = 10 ** (-6 * spec.frame_shift / spec.sample_rate / decay_seconds)
     power = np.exp(x)
     return np.log(power + ratio * lfilter([0, 1 - keep], [1, -keep], power, axis=0)).astype(np.float32)

@@ -15,7 +15,10 @@ Gradients = Callable[[Any, Any, Any, Any], tuple[float, list[Any]]]
 
 
 def gradients(network: keras.Model, config: Config, blank: int = 0) -> Gradients:
-    """A function (features [B, T, W], labels [B, L], output frames [B], label lengths [B]) → mean loss per clip, gradients."""
+    """A function from a batch to its mean loss per clip and the gradients of all trainable variables.
+
+    The batch: features [B, T, W], labels [B, L], output frames [B], label lengths [B].
+    """
     if keras.backend.backend() == "torch":
         return _torch_gradients(network, config.bf16, blank)
     return _tensorflow_gradients(network, blank)

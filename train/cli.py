@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -48,9 +49,12 @@ def main() -> None:
 @click.option("--hours", type=float, default=1e9, help="End after so many hours of training time, wherever it is.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True)
 @click.option("--batch-frames", type=click.IntRange(100), default=10_000, show_default=True, help="Frames in a batch.")
-@click.option("--weight", "weights", multiple=True, metavar="CORPUS=W", help="How often an epoch hears each clip of it.")
+@click.option(
+    "--weight", "weights", multiple=True, metavar="CORPUS=W", help="How often an epoch hears each clip of it."
+)
 @click.option("--noise", type=FOLDER, help="Recordings of noise to mix in; coloured noise is made in any case.")
-@click.option("--augment/--no-augment", "augmented", default=True, show_default=True)
+@click.option("--augment", type=click.Choice(["heavy", "light", "none"]), default="light", show_default=True)
+@click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.05, show_default=True)
 @click.option("--backend", type=click.Choice(["tensorflow", "torch"]), default="tensorflow", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes (torch only).")
 @click.option("--bf16", is_flag=True, help="Mixed precision (torch only).")
@@ -75,13 +79,22 @@ def fit(
     from train.run import prepare, start
 
     if (folder / "data.json").exists():
-        click.echo(f"going on with {folder} as it was configured")
-        load_config(folder / "config.json")
+        saved = load_config(folder / "config.json")
+        given = {k: v for k, v in settings.items() if _was_given(k) and v != getattr(saved, k)}
+        if {"network", "size"} & set(given):
+            raise DataError(f"{folder} is a run of another network: choose another --out")
+        click.echo(f"going on with {folder}" + "".join(f", {k} now {v}" for k, v in given.items()))
+        dataclasses.replace(saved, **given).dump(folder / "config.json")
     else:
         features = {"features": tutorial_features()} if settings["network"] == "tutorial" else {}
         config = Config(weights=_weights(weights), **features, **settings)  # type: ignore[arg-type]
         prepare(config, corpora, noise, cache, folder)
     start(folder, workers)
+
+
+def _was_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def tutorial_features() -> object:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamer.spec import FeatureSpec
-from train.augment import Augmentation
 from train.text import BLANK, ENGLISH
 
 
@@ -22,10 +21,9 @@ class Config:
     size: str = "base"
     vocab: tuple[str, ...] = (BLANK, *ENGLISH)
     features: FeatureSpec = field(default_factory=FeatureSpec)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    augmented: bool = True
+    augment: Literal["heavy", "light", "none"] = "light"
     weights: Mapping[str, float] = field(default_factory=dict)  # corpus → how often an epoch hears each of its clips
-    dropout: float = 0.1
+    dropout: float = 0.05
     language: str = "en"
     epochs: float = 60.0
     hours: float = 1e9
@@ -33,7 +31,7 @@ class Config:
     weight_decay: float = 1e-3
     warmup_steps: int = 400
     clip_norm: float = 1.0
-    batch_frames: int = 16_000
+    batch_frames: int = 10_000
     join: float = 0.25
     silence: float = 0.02
     right_context: int = 12
@@ -49,7 +47,9 @@ class Config:
 def load_config(path: Path) -> Config:
     """Read what `dump` wrote."""
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    how = raw.pop("augmentation")
-    how = {k: tuple(v) if isinstance(v, list) else v for k, v in how.items()}
-    raw["vocab"] = tuple(raw["vocab"])
-    return Config(**raw | {"features": FeatureSpec(**raw["features"]), "augmentation": Augmentation(**how)})
+    return Config(**raw | {"vocab": tuple(raw["vocab"]), "features": FeatureSpec(**raw["features"])})
+
+
+def subsampling(config: Config) -> int:
+    """Feature frames per output frame of the configured network."""
+    return {"streaming": 4, "tutorial": 2}[config.network]

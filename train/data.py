@@ -1,10 +1,10 @@
-"""Corpora as clips: CSV manifests and LJSpeech folders in, checked and counted clips out; nothing is dropped silently."""
+"""Corpora as clips: CSV manifests and LJSpeech folders in, checked clips out; nothing is dropped silently."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,9 @@ def read_corpus(source: Path) -> list[Clip]:
         reader = csv.DictReader(file)
         missing = {"path", "text"} - set(reader.fieldnames or ())
         if missing:
-            raise DataError(f"{source} has no column {' or '.join(sorted(missing))}: its first line must name path and text")
+            raise DataError(
+                f"{source} has no column {' or '.join(sorted(missing))}: its first line must name path and text"
+            )
         return [
             Clip(
                 source.parent / row["path"],
@@ -61,7 +63,7 @@ def _read_ljspeech(folder: Path) -> list[Clip]:
 
 
 def split_clips(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips: by the split column where there is one (train; dev or val), else a random tenth."""
+    """Training and validation clips: by the split column if there is one (train; dev or val), else a random tenth."""
     if any(clip.split for clip in clips):
         return [c for c in clips if c.split == "train"], [c for c in clips if c.split in ("dev", "val", "valid")]
     order = np.random.default_rng(seed).permutation(len(clips))
@@ -99,29 +101,3 @@ def examples(
         else:
             kept.append(Example(clip, tuple(labels), frames[clip.path]))
     return kept, dropped
-
-
-def batches(
-    data: Sequence[Example], batch_frames: int, rng: np.random.Generator, group: int = 1, join: float = 0.0
-) -> Iterator[list[list[tuple[Example, ...]]]]:
-    """One epoch: groups of `group` batches of similar length, so that parallel workers finish together.
-
-    A batch holds about `batch_frames` frames; each of its items is a tuple of examples to be spoken one after the
-    other: with probability `join` a clip is followed by another one, so that the network learns to run on.
-    """
-    order = list(rng.permutation(len(data)))
-    items: list[tuple[Example, ...]] = []
-    while order:
-        first = data[order.pop()]
-        joined = order and rng.random() < join and first.frames < 800
-        items.append((first, data[order.pop()]) if joined else (first,))
-    items.sort(key=lambda item: sum(e.frames for e in item) * rng.uniform(0.95, 1.05))
-    packed: list[list[tuple[Example, ...]]] = [[]]
-    for item in items:
-        longest = sum(e.frames for e in item)
-        if packed[-1] and longest * (len(packed[-1]) + 1) > batch_frames:
-            packed.append([])
-        packed[-1].append(item)
-    groups = [packed[i : i + group] for i in range(0, len(packed) - group + 1, group)]
-    for i in rng.permutation(len(groups)):
-        yield groups[i]

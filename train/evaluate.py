@@ -25,7 +25,7 @@ def transcribe(model: AcousticModel, samples: Floats) -> str:
 
 
 def evaluate(path: Path, corpora: Sequence[Path], split: str, out: Path | None, worst: int) -> None:
-    """Print error rates per corpus (edits over reference length) and the real-time factor; write transcripts to `out`."""
+    """Print error rates per corpus (edits over reference length) and the speed; write transcripts to `out`."""
     try:
         model = load(path)
     except ModelError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from streamer.spec import METADATA_KEY, ModelSpec
 from train import network
 from train.checkpoint import load_checkpoint
-from train.config import Config, load_config
+from train.config import Config, load_config, subsampling
 
 OPSET = 17
 CHUNK_FRAMES = 16  # 160 ms: how often a streaming model is run
@@ -38,7 +38,7 @@ def describe(config: Config, name: str, training: Mapping[str, Any]) -> ModelSpe
         vocab=config.vocab,
         blank=0,
         features=config.features,
-        subsampling=network.subsampling(config),
+        subsampling=subsampling(config),
         language=config.language,
         training=dict(training),
         **sizes,
@@ -67,8 +67,9 @@ def export(run: Path, out: Path, name: str, int8: bool = False) -> ModelSpec:
 
 def provenance(run: Path, config: Config) -> dict[str, Any]:
     """How the weights came to be: the configuration, and the last line of the training log."""
-    log = (run / "log.csv").read_text().splitlines()
-    told = dict(zip(log[0].split(","), log[-1].split(","), strict=True)) if len(log) > 1 else {}
+    log = run / "log.csv"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    told = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True)) if lines else {}
     settings = dataclasses.asdict(config)
     for elsewhere in ("features", "vocab", "language"):
         settings.pop(elsewhere)

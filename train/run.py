@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from train.cache import FeatureCache
-from train.config import Config, load_config
+from train.config import Config, load_config, subsampling
 from train.data import Clip, DataError, Example, examples, read_corpus, split_clips
-
-SUBSAMPLING = {"streaming": 4, "tutorial": 2}
 
 
 def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: Path, folder: Path) -> None:
@@ -31,7 +29,7 @@ def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: 
     frames = features.add([c.path for c in [*train, *valid]] + noises, cores)
     told: dict[str, object] = {"cache": str(cache.resolve()), "noises": [str(p) for p in noises if p in frames]}
     for name, clips in (("train", train), ("valid", valid)):
-        kept, dropped = examples(clips, frames, config.vocab, SUBSAMPLING[config.network])
+        kept, dropped = examples(clips, frames, config.vocab, subsampling(config))
         hours = sum(e.frames for e in kept) * config.features.frame_shift / config.features.sample_rate / 3600
         print(f"{name}: {len(kept)} clips, {hours:.2f} h{_reasons(dropped)}", flush=True)
         if not kept:
@@ -61,7 +59,9 @@ def start(folder: Path, workers: int) -> None:
             for process in processes:
                 process.terminate()
     if any(failed):
-        raise DataError(f"training in {folder} stopped with an error, see above; the same command goes on from its checkpoint")
+        raise DataError(
+            f"training in {folder} stopped with an error, see above; the same command goes on from its checkpoint"
+        )
 
 
 def work(folder: Path, rank: int, workers: int, meeting_place: Path) -> None:
@@ -69,7 +69,8 @@ def work(folder: Path, rank: int, workers: int, meeting_place: Path) -> None:
     import keras
 
     from train import backends
-    from train.fit import Data, fit
+    from train.batch import Data
+    from train.fit import fit
 
     config = load_config(folder / "config.json")
     if keras.backend.backend() == "torch":

@@ -148,7 +148,7 @@ def plan(
 
 
 def speak(utterance: Utterance) -> float:
-    """Make one recording at 16 kHz, of the kind its suffix says; returns its seconds, or 0 when the engine failed on this sentence."""
+    """Make one recording at 16 kHz, of the kind its suffix says; its seconds, or 0 when the engine failed on it."""
     import soundfile
     import soxr
 
@@ -176,18 +176,21 @@ def synthesise(planned: Sequence[Utterance], manifest: Path, workers: int) -> tu
     """Speak all, `workers` at a time, and write the manifest; returns clips made and hours of speech."""
     clips, seconds = 0, 0.0
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool, Progress("synthesis", len(planned)) as progress:
-        with manifest.with_suffix(".part").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "split", "corpus", "speaker", "duration_s", "text"])
-            for utterance, duration in zip(planned, pool.map(speak, planned, chunksize=8), strict=True):
-                progress.step(f"{seconds / 3600:.1f} h of speech")
-                if not duration:
-                    continue
-                where = utterance.path.relative_to(manifest.parent)
-                speaker = f"{utterance.engine}-{utterance.voice}"
-                row = [where, "train", "synth", speaker, f"{duration:.2f}", normalise(utterance.text)]
-                writer.writerow(row)
-                clips, seconds = clips + 1, seconds + duration
-    manifest.with_suffix(".part").replace(manifest)
+    part = manifest.with_suffix(".part")
+    with (
+        ProcessPoolExecutor(workers) as pool,
+        Progress("synthesis", len(planned)) as progress,
+        part.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["path", "split", "corpus", "speaker", "duration_s", "text"])
+        for utterance, duration in zip(planned, pool.map(speak, planned, chunksize=8), strict=True):
+            progress.step(f"{seconds / 3600:.1f} h of speech")
+            if not duration:
+                continue
+            where = utterance.path.relative_to(manifest.parent)
+            speaker = f"{utterance.engine}-{utterance.voice}"
+            writer.writerow([where, "train", "synth", speaker, f"{duration:.2f}", normalise(utterance.text)])
+            clips, seconds = clips + 1, seconds + duration
+    part.replace(manifest)
     return clips, seconds / 3600

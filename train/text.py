@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import lzma
 import random
 import re
@@ -36,7 +37,7 @@ def encode(text: str, vocab: Sequence[str]) -> list[int] | None:
 
 def ctc_frames(labels: Sequence[int]) -> int:
     """The fewest output frames CTC needs for these labels: one each, and a blank between repeats."""
-    return len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    return len(labels) + sum(a == b for a, b in itertools.pairwise(labels))
 
 
 def edits(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -73,9 +74,9 @@ def sentences(path: Path, exclude: tuple[str, ...] = (), words: tuple[int, int] 
         found = _SENTENCE.findall(text)
     for sentence in found:
         sentence = re.sub(r'[\s_"]+', " ", sentence).strip()
-        if re.fullmatch(r"[A-Za-z' ,.!?;:-]+", sentence) and not re.search(r"[A-Z]{2}", sentence):
-            if words[0] <= len(sentence.split()) <= words[1]:
-                yield sentence
+        readable = re.fullmatch(r"[A-Za-z' ,.!?;:-]+", sentence) and not re.search(r"[A-Z]{2}", sentence)
+        if readable and words[0] <= len(sentence.split()) <= words[1]:
+            yield sentence
 
 
 def sample_sentences(paths: Sequence[Path], seed: int, exclude: tuple[str, ...] = ()) -> Iterator[str]:

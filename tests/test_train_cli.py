@@ -1,0 +1,109 @@
+"""asr-train as a user runs it: from recordings to a model file that asr-stream serves."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+PROGRAM = [sys.executable, "-m", "train.cli"]
+ROOT = Path(__file__).parent.parent
+TONES = {"a": 400, "b": 900, "c": 1700, " ": 0}
+
+
+def run(*args: object, ok: bool = True) -> str:
+    """Standard output and error of a command, which must succeed (or fail without a traceback)."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([*PROGRAM, *map(str, args)], capture_output=True, text=True, env=env, timeout=600)
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok, output
+    assert ok or "Traceback" not in output, output
+    return output
+
+
+def speak(text: str, rng: np.random.Generator) -> np.ndarray:
+    """A language that is easily learnt: a tone for each letter, 120 ms long, with a breath between them."""
+    t = np.arange(1920) / 16000
+    parts = [np.zeros(2000)]
+    for letter in text:
+        parts += [0.3 * np.sin(2 * np.pi * TONES[letter] * t), np.zeros(640)]
+    sound = np.concatenate([*parts, np.zeros(4000)])
+    return (sound + 0.003 * rng.normal(size=len(sound))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of 70 clips in that language, ten each for validation and test."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "text", "split"])
+        for i in range(70):
+            words = ["".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(1, 4))]
+            soundfile.write(folder / f"{i}.wav", speak(" ".join(words), rng), 16000)
+            writer.writerow([f"{i}.wav", " ".join(words), "dev" if i < 10 else "test" if i < 20 else "train"])
+    return folder / "manifest.csv"
+
+
+def test_recordings_become_a_model_that_is_served(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
+    fit = ["fit", corpus, "--out", tmp_path / "run", "--cache", tmp_path / "cache", "--size", "small", "--seed", 3]
+    fit += ["--batch-frames", 1200, "--learning-rate", 0.004, "--augment", "none", "--dropout", 0]
+    first = run(*fit, "--epochs", 6)
+    assert "train: 50 clips" in first
+    steps = int((tmp_path / "run" / "log.csv").read_text().splitlines()[-1].split(",")[0])
+    resumed = run(*fit, "--epochs", 30)
+    assert "going on with" in resumed
+    lines = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert int(lines[-1].split(",")[0]) > steps
+    assert float(lines[-1].split(",")[6]) < 0.15, resumed  # CER
+
+    run("export", tmp_path / "run", tmp_path / "tones.onnx")
+    measured = run("evaluate", tmp_path / "tones.onnx", corpus, "--out", tmp_path / "heard.tsv", "--worst", 1)
+    served = next(line for line in measured.splitlines() if line.startswith("all"))
+    assert float(served.split()[-1]) < 25, measured  # CER in percent, through the served path
+    assert len((tmp_path / "heard.tsv").read_text().splitlines()) == 10
+
+    command = [sys.executable, "-m", "streamer.cli", corpus.parent / "12.wav", "--model", tmp_path / "tones.onnx"]
+    captions = subprocess.run([*command, "--no-server"], capture_output=True, text=True, cwd=ROOT)
+    heard = dict(line.split("\t") for line in (tmp_path / "heard.tsv").read_text().splitlines())
+    assert captions.stdout.split() == heard["12.wav"].split() != []
+    refused = run(*fit[:-10], "--size", "base", ok=False)
+    assert "is a run of another network" in refused
+
+
+def test_mistakes_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,text,split\nmissing.wav,a b,train\n")
+    out = ["--out", tmp_path / "run", "--cache", tmp_path / "cache"]
+    assert "no train clips are left" in run("fit", tmp_path, *out, ok=False)
+    assert "need --backend torch" in run("fit", corpus, "--workers", 2, *out, ok=False)
+    assert "--weight wants CORPUS=NUMBER" in run("fit", corpus, "--weight", "x", *out, ok=False)
+    (tmp_path / "junk.onnx").write_text("junk")
+    assert "is not an ONNX model" in run("evaluate", tmp_path / "junk.onnx", corpus, ok=False)
+    assert "there is no engine 'siri'" in run("synth", corpus, "--out", tmp_path, "--engine", "siri", ok=False)
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng: apt-get install espeak-ng")
+def test_sentences_become_a_labelled_corpus_and_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    text = "The cat sat on the mat. It was 9 o'clock. Nobody had seen the dog. Where did it go?"
+    (tmp_path / "story.txt").write_text(text)
+    synth = ["synth", tmp_path / "story.txt", "--out", tmp_path / "speech", "--engine", "espeak", "--count", 3]
+    assert "3 clips" in run(*synth)
+    with (tmp_path / "speech" / "manifest.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["text"] for row in rows} == {"the cat sat on the mat", "nobody had seen the dog", "where did it go"}
+    recordings = [tmp_path / "speech" / row["path"] for row in rows]
+    assert all(soundfile.info(path).samplerate == 16000 for path in recordings)
+    made = [path.stat().st_mtime_ns for path in recordings[1:]]
+    recordings[0].unlink()
+    run(*synth)
+    assert recordings[0].exists()
+    assert [path.stat().st_mtime_ns for path in recordings[1:]] == made

@@ -1,0 +1,179 @@
+"""Parity: Keras on a whole utterance = the exported model streamed = the windows merged; both backends; CTC's traps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
+
+import keras
+import onnx
+
+from streamer import engine, features
+from streamer.model import AcousticModel, load
+from streamer.probe import check, served_log_probs
+from streamer.recognizer import Recognizer
+from train import network
+from train.backends import gradients
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.config import Config
+from train.data import DataError
+from train.export import export
+
+STREAMING = Config(size="small")
+TUTORIAL = Config(network="tutorial")
+SAMPLES = 0.3 * np.random.default_rng(0).normal(size=16000 * 6).astype(np.float32).clip(-1, 1)
+
+
+def write_run(config: Config, folder: Path) -> keras.Model:
+    """A run folder with random weights."""
+    folder.mkdir(exist_ok=True)
+    keras.utils.set_random_seed(7)
+    net = network.build(config)
+    net.get_layer("norm").set(np.linspace(-9, -5, config.features.width), np.full(config.features.width, 2.0))
+    config.dump(folder / "config.json")
+    save_checkpoint(folder / "best.npz", net)
+    return net
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[keras.Model, Path]:
+    """A streaming network and its run folder."""
+    run = tmp_path_factory.mktemp("run")
+    return write_run(STREAMING, run), run
+
+
+@pytest.fixture(scope="module")
+def exported(trained: tuple[keras.Model, Path]) -> AcousticModel:
+    """The same network as ONNX."""
+    path = trained[1] / "model.onnx"
+    export(trained[1], path, "test")
+    return load(path)
+
+
+def test_the_exported_model_streamed_gives_kerass_log_probs_of_the_whole(
+    trained: tuple[keras.Model, Path], exported: AcousticModel
+) -> None:
+    streamed = served_log_probs(exported, SAMPLES[:16000])
+    x = features.compute(SAMPLES, STREAMING.features)[: len(streamed) * 4]
+    whole = np.asarray(trained[0](x[None], training=False))[0]
+    np.testing.assert_allclose(streamed, whole, atol=1e-4)
+    assert len(streamed) > 15
+
+
+def test_the_recogniser_drops_the_networks_delay_and_nothing_else(
+    trained: tuple[keras.Model, Path], exported: AcousticModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log-probs that reach the decoder, from odd-sized pushes, are Keras' offline ones from the delay on."""
+    seen: list[np.ndarray] = []
+    from streamer import ctc
+
+    real = ctc.step
+    monkeypatch.setattr(ctc, "step", lambda h, log_probs, blank: seen.append(log_probs) or real(h, log_probs, blank))
+    recognizer = Recognizer(exported.spec, exported.initial_state)
+    monkeypatch.setattr("streamer.endpoint.fires", lambda *_: None)
+    samples = SAMPLES[:20_000]
+    for piece in np.split(samples, [777, 1234, 9999, 10_001]):
+        list(engine.feed(exported, recognizer, piece))
+    list(engine.finish(exported, recognizer))
+    padded = np.concatenate([samples, np.zeros(16000, np.float32)])
+    whole = np.asarray(trained[0](features.compute(padded, STREAMING.features)[None, :144], training=False))[0]
+    decoded = np.concatenate(seen)
+    delay = STREAMING.right_context // 4
+    np.testing.assert_allclose(decoded, whole[delay : delay + len(decoded)], atol=1e-4)
+    assert len(decoded) * 4 * 160 >= len(samples)
+
+
+def test_the_exported_graph_has_fused_lstms_and_no_loop(trained: tuple[keras.Model, Path]) -> None:
+    export(trained[1], trained[1] / "graph.onnx", "test")
+    kinds = [node.op_type for node in onnx.load(trained[1] / "graph.onnx").graph.node]
+    assert kinds.count("LSTM") == 3
+    assert not {"Loop", "Scan"} & set(kinds)
+
+
+def test_the_probe_in_the_file_is_recomputed(exported: AcousticModel) -> None:
+    assert "100% of" in check(exported)
+
+
+def test_int8_is_smaller_and_says_much_the_same(trained: tuple[keras.Model, Path], exported: AcousticModel) -> None:
+    path = trained[1] / "int8.onnx"
+    export(trained[1], path, "test", int8=True)
+    assert path.stat().st_size < 0.45 * (trained[1] / "model.onnx").stat().st_size
+    full, small = (served_log_probs(m, SAMPLES[:32000]) for m in (exported, load(path)))
+    assert np.abs(np.exp(full) - np.exp(small)).mean() < 0.01
+
+
+def test_windows_of_the_tutorials_network_merge_to_the_whole_on_the_interior(tmp_path: Path) -> None:
+    net = write_run(TUTORIAL, tmp_path)
+    export(tmp_path, tmp_path / "model.onnx", "test")
+    model = load(tmp_path / "model.onnx")
+    assert model.spec.kind == "windowed"
+    merged = served_log_probs(model, SAMPLES)
+    x = features.compute(SAMPLES, TUTORIAL.features)
+    whole = np.asarray(net(x[None, : len(x) // 2 * 2], training=False))[0]
+    inside = slice(100, len(merged))  # windows that begin before the stream see silence there
+    assert len(merged) >= 150
+    np.testing.assert_allclose(merged[inside], whole[inside], atol=5e-3)
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained: tuple[keras.Model, Path]) -> None:
+    with pytest.raises(DataError, match="checkpoint of another network"):
+        load_checkpoint(trained[1] / "best.npz", network.build(Config(size="base")))
+
+
+def test_the_torch_backend_gives_the_same_log_probs(trained: tuple[keras.Model, Path], tmp_path: Path) -> None:
+    if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode:
+        pytest.skip("torch is not installed: pip install -e '.[torch]'")
+    x = features.compute(SAMPLES[:16000], STREAMING.features)[None, :96]
+    np.save(tmp_path / "x.npy", x)
+    script = (
+        "import sys, numpy as np, torch; from pathlib import Path; from train import network;"
+        "from train.config import load_config; from train.checkpoint import load_checkpoint;"
+        "run, at = map(Path, sys.argv[1:]); net = network.build(load_config(run / 'config.json'));"
+        "load_checkpoint(run / 'best.npz', net);"
+        "y = net(np.load(at / 'x.npy'), training=False).detach().numpy(); np.save(at / 'y.npy', y)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, trained[1], tmp_path], check=True, env=os.environ | {"KERAS_BACKEND": "torch"}
+    )
+    expected = np.asarray(trained[0](x, training=False))
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-5)
+
+
+def brute_force_loss(log_probs: np.ndarray, labels: list[int]) -> float:
+    """-log of the summed probability of every path that collapses to the labels."""
+    frames, vocab = log_probs.shape
+    total = 0.0
+    for path in np.ndindex(*[vocab] * frames):
+        kept = [t for i, t in enumerate(path) if t and (i == 0 or t != path[i - 1])]
+        if kept == labels:
+            total += float(np.exp(sum(log_probs[i, t] for i, t in enumerate(path))))
+    return -float(np.log(total))
+
+
+def test_the_ctc_loss_is_that_of_brute_force_and_respects_lengths() -> None:
+    """Two clips of different length in one padded batch; what is in the padding does not count."""
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), (2, 5))).astype(np.float32)
+
+    class Fixed(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+            self.norm = type("Norm", (), {"mean": np.zeros(3)})
+
+        def call(self, x: object, training: bool = False) -> object:
+            return x * self.scale
+
+    loss, _ = gradients(Fixed(), STREAMING)(
+        log_probs, np.array([[1, 2, 0], [2, 2, 1]]), np.array([3, 5]), np.array([2, 3])
+    )
+    expected = [brute_force_loss(log_probs[0, :3], [1, 2]), brute_force_loss(log_probs[1], [2, 2, 1])]
+    assert loss == pytest.approx(np.mean(expected), rel=1e-4)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.text import ENGLISH, ctc_frames, edits, encode, error_rate, normalise, sample_sentences, sentences
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("Mr. O’Brien's café,  isn't it?", "mister o'brien's café isn't it"),
+        ('\'Tis "quoted" — well-known', "tis quoted well known"),
+        ("\ufb01ne & dandy", "fine and dandy"),
+        ("!?", ""),
+    ],
+)
+def test_transcripts_are_normalised(raw: str, expected: str) -> None:
+    assert normalise(raw) == expected
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing_more(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+def test_a_character_outside_the_vocabulary_refuses_the_transcript() -> None:
+    assert encode("ab c", ENGLISH) == [2, 3, 0, 4]
+    assert encode("café", ENGLISH) is None
+
+
+def test_ctc_needs_a_blank_between_repeats() -> None:
+    assert ctc_frames([1, 2, 2, 2, 3]) == 7
+
+
+@given(st.text("abc", max_size=6), st.text("abc", max_size=6))
+def test_edits_are_a_distance(a: str, b: str) -> None:
+    assert edits(a, b) == edits(b, a) <= max(len(a), len(b))
+    assert (edits(a, b) == 0) == (a == b)
+
+
+def test_error_rates_are_edits_over_reference_length_of_the_whole_corpus() -> None:
+    assert error_rate([("abcdefghi", "abcdefghi"), ("x", "y")]) == pytest.approx(0.1)
+
+
+def test_sentences_that_need_reading_of_digits_or_belong_to_a_test_set_are_left_out(tmp_path: Path) -> None:
+    table = tmp_path / "metadata.csv"
+    table.write_text("A-1|x|He said so twice.\nA-2|x|In 1999 it rained.\nB-1|x|She did not answer.\n")
+    assert list(sentences(table, exclude=("B",))) == ["He said so twice."]
+
+
+def test_sampling_takes_turns_and_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text(" ".join(f"This is {name} {'abcdefgh'[i]}." for i in range(8)))
+    paths = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    first = list(sample_sentences(paths, seed=1))
+    assert first == list(sample_sentences(paths, seed=1)) != list(sample_sentences(paths, seed=2))
+    assert [s.split()[2] for s in first[:4]] == ["one", "two", "one", "two"]

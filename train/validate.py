@@ -1,0 +1,57 @@
+"""Error rates of a network on the validation clips while it trains, decoded greedily in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from train.batch import Data, quiet
+from train.config import Config, subsampling
+from train.text import error_rate
+
+Floats = NDArray[np.float32]
+
+
+def validate(net: keras.Model, data: Data, config: Config) -> tuple[float, float, str]:
+    """Greedy CER and WER over the validation clips, and one example to look at."""
+    pairs = []
+    for batch in predict(net, data, config):
+        pairs += batch
+    cer = error_rate(pairs)
+    wer = error_rate((reference.split(), heard.split()) for reference, heard in pairs)
+    reference, heard = pairs[len(pairs) // 2]
+    return cer, wer, f"{heard!r} for {reference!r}"
+
+
+def predict(net: keras.Model, data: Data, config: Config) -> Iterator[list[tuple[str, str]]]:
+    """Batches of (reference, greedy transcript)."""
+    ordered = sorted(data.valid, key=lambda e: e.frames)
+    for at in range(0, len(ordered), 24):
+        some = ordered[at : at + 24]
+        longest = -(-(some[-1].frames + config.right_context) // 16) * 16
+        x = np.full((len(some), longest, config.features.width), quiet(config), np.float32)
+        for row, e in zip(x, some, strict=True):
+            row[: e.frames] = data.cache.get(e.clip.path)
+        best = keras.ops.convert_to_numpy(run(net, x)).argmax(-1)
+        limit = [(e.frames + config.right_context) // subsampling(config) for e in some]
+        yield [(e.clip.text, collapse(row[:n], config.vocab)) for e, row, n in zip(some, best, limit, strict=True)]
+
+
+def run(net: keras.Model, x: Floats) -> Any:
+    """log_probs without gradients."""
+    if keras.backend.backend() != "torch":
+        return net(x, training=False)
+    import torch
+
+    with torch.no_grad():
+        return net(x, training=False)
+
+
+def collapse(best: NDArray[np.int64], vocab: Sequence[str]) -> str:
+    """Greedy CTC of a whole utterance: repeats merged, then blanks (index 0) dropped."""
+    kept = best[np.concatenate([[True], best[1:] != best[:-1]])]
+    return " ".join("".join(vocab[i] for i in kept if i != 0).split())
