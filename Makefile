@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages model clean
+.PHONY: run test lint portaudio system-packages bench sample golden model clean
 
 run: .venv/installed portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -51,6 +51,31 @@ system-packages:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv libportaudio2 libasound2-plugins \
 	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng >/dev/null
+
+bench: .venv/installed
+	@PYTHONPATH=. $(RUN) bench/speed.py
+
+# The bundled sample is read by a synthesiser (pip install hibari-tts, Apache-2.0), never by a person.
+sample: .venv-test/installed
+	rm -f models/sample.opus
+	$(TEST) -m train.cli say --engine hibari "Hello, and welcome. These captions appear while the words are being \
+	spoken. Nothing you say leaves this computer. The sound is turned into text right here, by a small model that you \
+	can train yourself. Open the page in a browser, and read along with everyone else in the room." models/sample.opus
+
+# After the model has changed: what it hears in the sample.
+golden: .venv/installed
+	$(RUN) -m streamer.cli sample --no-server > models/sample.txt
+
+# The shipped model from nothing: see models/english.md for what CORPORA and TEXTS are and which voices read them.
+model: .venv-test/installed
+	$(TEST) -m train.cli synth "$(TEXTS)/nltk-gutenberg.txt.xz" "$(CORPORA)/ljspeech_sentences.csv" "$(TEXTS)/sotu.txt.xz" \
+	    --exclude LJ001 --exclude LJ002 --exclude LJ050 --count 20000 --seed 1 --out data/synth
+	$(TEST) -m train.cli fit "$(CORPORA)" data/synth --out runs/english --noise "$(CORPORA)/noise" \
+	    --backend torch --workers 2 --bf16 --hours 1.72 --learning-rate 1.5e-3 \
+	    --weight synth=0.6 --weight librispeech=2 --weight commonvoice=3 --weight ljspeech=1.5 \
+	    --weight digits=0.5 --weight alphanumeric=0.5
+	$(TEST) -m train.cli export runs/english models/english.onnx --int8
+	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
 
 clean:
 	rm -rf .venv .venv-test artifacts build *.egg-info

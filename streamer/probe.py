@@ -38,7 +38,12 @@ def check(model: AcousticModel) -> str:
     agreeing = float((tokens[: len(expected)] == expected).mean())
     if agreeing < 0.95:
         raise ModelError(f"model {spec.name}: only {agreeing:.0%} of the probe's tokens are those of training")
-    return f"{spec.name}: features within {drift:.1g}, {agreeing:.0%} of {len(expected)} probe tokens as in training"
+    log = spec.training.get("log", {})
+    told = f"; trained on {log['audio_hours']} hours of audio, validation CER {log['cer']}" if log else ""
+    return (
+        f"{spec.name}: {spec.kind}, {len(spec.vocab)} tokens, language {spec.language}{told}\n"
+        f"features within {drift:.1g}, {agreeing:.0%} of {len(expected)} probe tokens as in training"
+    )
 
 
 def served_log_probs(model: AcousticModel, samples: Floats) -> Floats:
