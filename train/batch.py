@@ -78,7 +78,7 @@ def assemble(
     stride = subsampling(config)
     longest = -(-max(len(x) for x, _ in pairs) // stride) * stride
     batch = np.full((len(pairs), longest, config.features.width), quiet(config), np.float32)
-    labels = np.zeros((len(pairs), max(1, *(len(y) for _, y in pairs), 1)), np.int64)
+    labels = np.zeros((len(pairs), max([1, *(len(y) for _, y in pairs)])), np.int64)
     for i, (x, y) in enumerate(pairs):
         batch[i, : len(x)], labels[i, : len(y)] = x, y
     return batch, labels, np.array([len(x) // stride for x, _ in pairs]), np.array([len(y) for _, y in pairs])

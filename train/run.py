@@ -27,14 +27,17 @@ def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: 
     noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
     cores = os.cpu_count() or 1
     frames = features.add([c.path for c in [*train, *valid]] + noises, cores)
-    told: dict[str, object] = {"cache": str(cache.resolve()), "noises": [str(p) for p in noises if p in frames]}
+    told: dict[str, object] = {
+        "cache": str(cache.resolve()),
+        "noises": [str(p.resolve()) for p in noises if p in frames],
+    }
     for name, clips in (("train", train), ("valid", valid)):
         kept, dropped = examples(clips, frames, config.vocab, subsampling(config))
         hours = sum(e.frames for e in kept) * config.features.frame_shift / config.features.sample_rate / 3600
         print(f"{name}: {len(kept)} clips, {hours:.2f} h{_reasons(dropped)}", flush=True)
         if not kept:
             raise DataError(f"no {name} clips are left: give a manifest with a split column (train, dev) or more data")
-        told[name] = [[str(e.clip.path), e.clip.text, e.clip.corpus, list(e.labels), e.frames] for e in kept]
+        told[name] = [[str(e.clip.path.resolve()), e.clip.text, e.clip.corpus, list(e.labels), e.frames] for e in kept]
     folder.mkdir(parents=True, exist_ok=True)
     config.dump(folder / "config.json")
     (folder / "data.json").write_text(json.dumps(told))
