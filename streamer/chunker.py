@@ -27,7 +27,9 @@ class Chunker:
             contexts = spec.left_context + spec.right_context
         self.window_frames = spec.chunk_frames + contexts
         self._window_samples = (self.window_frames - 1) * shift + spec.features.frame_length
-        self._ring = Ring(self._window_samples + 2 * spec.features.sample_rate)
+        # An endpoint begins anew where was decoded, which is behind what a network that looks ahead has heard.
+        self._behind = 0 if spec.kind == "windowed" else spec.right_context * shift
+        self._ring = Ring(self._window_samples + self._behind + 2 * spec.features.sample_rate)
         self._silence = np.zeros(self._window_samples, np.float32)
         self.origin = 0
         self.chunk = 0
@@ -40,7 +42,7 @@ class Chunker:
     @property
     def room(self) -> int:
         """How many samples may be pushed before the next take."""
-        return self._ring.capacity - (self.end - max(0, self._start()))
+        return self._ring.capacity - (self.end - max(0, self._start() - self._behind))
 
     def _start(self) -> int:
         """First sample of the next window; before the origin there is silence."""

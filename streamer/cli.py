@@ -77,12 +77,15 @@ def main(
 
             return click.echo(recompute(model))
         from streamer.daemon import Listen, run
-        from streamer.output import Printer
+        from streamer.output import OutputError, Printer
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
         listen = None if no_server else Listen(host, port, allow_origin)
-        asyncio.run(run(model, sources, printer, listen, live=mic or realtime))
+        try:
+            asyncio.run(run(model, sources, printer, listen, live=mic or realtime))
+        except OutputError as error:
+            raise click.ClickException(str(error)) from None
     except (SourceError, ModelError, ServerError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -126,7 +129,8 @@ def _source(name: str, stdin_rate: int | None, realtime: bool) -> Source:
         from streamer.model import MODELS
 
         path = str(MODELS / "sample.opus")
-    return Source(name, lambda rate: read_file(path, rate, realtime))
+    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # a file name may be any bytes
+    return Source(shown, lambda rate: read_file(path, rate, realtime))
 
 
 def _list_devices() -> None:
@@ -157,7 +161,7 @@ def _close_stdout() -> None:
 
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

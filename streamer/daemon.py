@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
+import secrets
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -19,6 +21,8 @@ from streamer.model import AcousticModel
 from streamer.output import Printer
 from streamer.recognizer import Floats, Recognizer
 from streamer.server import serve
+
+PATIENCE_SECONDS = 2.0
 
 Blocks = AsyncGenerator[Floats | Lost, None]
 
@@ -82,6 +86,8 @@ async def run(
             address = await stack.enter_async_context(server)
             print(f"captions at {address.url}", file=sys.stderr, flush=True)
         printing = asyncio.create_task(_print_live(daemon)) if live else None
+        if printing is not None:
+            printing.add_done_callback(lambda _: daemon.stop.set())
         try:
             for source in sources:
                 if not daemon.stop.is_set():
@@ -89,17 +95,19 @@ async def run(
         finally:
             daemon.hub.close()
             if printing is not None:
-                await asyncio.wait([printing], timeout=0.5)
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await printing
             printer.close()
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
-    """The first Ctrl-C or SIGTERM ends the run in order, the second at once."""
+    """Ctrl-C and SIGTERM end the run in order, or in two seconds if the reader of stdout neither reads nor leaves."""
     loop = asyncio.get_running_loop()
 
     def ask(number: signal.Signals) -> None:
         stop.set()
-        loop.remove_signal_handler(number)
+        loop.remove_signal_handler(number)  # the second one ends it at once
+        loop.call_later(PATIENCE_SECONDS, os._exit, 1)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
@@ -116,7 +124,7 @@ async def _caption(daemon: Daemon, source: Source) -> None:
     try:
         async for item in _until(daemon.stop, source.open(rate)):
             if not greeted:  # not before its first audio: a source that cannot be opened says nothing
-                await daemon.publish(Hello(spec.name, spec.language, rate, source.name))
+                await daemon.publish(Hello(spec.name, spec.language, rate, source.name, secrets.token_hex(4)))
                 greeted = True
             if isinstance(item, Lost):
                 await daemon.work(finish)
@@ -155,5 +163,4 @@ async def _print_live(daemon: Daemon) -> None:
     with daemon.hub.subscribe() as mailbox:
         async for message in mailbox:
             if not await asyncio.to_thread(daemon.printer.write, message.event, message.sample_rate):
-                daemon.stop.set()
                 return

@@ -10,12 +10,13 @@ PROTOCOL = 1
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A stream begins: which model hears it, and where the audio comes from."""
+    """A stream begins: which model hears it, where the audio comes from, and a name by which to know it again."""
 
     model: str
     language: str
     sample_rate: int
     source: str
+    stream: str = ""
     protocol: int = PROTOCOL
 
 
@@ -81,6 +82,7 @@ def to_json(event: Event, sample_rate: int) -> dict[str, Any]:
                 "language": event.language,
                 "sample_rate": event.sample_rate,
                 "source": event.source,
+                "stream": event.stream,
             }
         case Gap():
             return {"type": "gap", "start": seconds(event.start), "end": seconds(event.end), "reason": event.reason}

@@ -146,7 +146,7 @@ class Hub:
 
     def _encode(self, event: Event) -> Message:
         if isinstance(event, Hello):
-            rate, extra = event.sample_rate, {"stream": secrets.token_hex(4)}
+            rate, extra = event.sample_rate, {"stream": event.stream or secrets.token_hex(4)}
         elif self.hello:
             rate, extra = self.hello.sample_rate, {}
         else:

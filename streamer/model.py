@@ -118,5 +118,5 @@ def _verify(path: Path, session: Any, model: AcousticModel) -> None:
     expected = (spec.chunk_steps, len(spec.vocab))
     if log_probs.shape != expected:
         raise ModelError(f"{path}: log_probs are {log_probs.shape}, but the description says {expected}")
-    if abs(float(np.exp(log_probs).sum(axis=1).max()) - 1) > 1e-3:
+    if not float(np.abs(np.exp(log_probs).sum(axis=1) - 1).max()) < 1e-3:
         raise ModelError(f"{path}: log_probs are no log-probabilities: their exponentials do not sum to 1")

@@ -15,8 +15,12 @@ _CLEAR, _DIM, _PLAIN = "\r\x1b[K", "\x1b[2m", "\x1b[0m"
 CUE_CHARACTERS, CUE_SECONDS = 80, 6.0  # two lines of a subtitle, and as long as it may stay
 
 
+class OutputError(Exception):
+    """Captions cannot be written; the message says why and what to do."""
+
+
 class Printer:
-    """Writes events to a text stream as they come, each flushed at once.
+    """Writes events to a text stream as they come, each flushed at once; OutputError when it cannot.
 
     On a terminal `text` keeps one line that is rewritten as the partial grows and scrolls on a final; elsewhere it is
     finals as plain lines. `partials` adds partials there, marked by "~ ". `jsonl` has every event.
@@ -37,6 +41,8 @@ class Printer:
                 self.out.flush()
         except BrokenPipeError:
             return False
+        except OSError as error:
+            raise OutputError(f"captions cannot be written ({error.strerror}): make room or write elsewhere") from None
         return True
 
     def close(self) -> None:

@@ -25,7 +25,8 @@ def signal(samples: int, sample_rate: int) -> Floats:
 def check(model: AcousticModel) -> str:
     """Recompute the probe of a model file through the served path; ModelError when it gives something else."""
     spec, probe = model.spec, model.spec.probe
-    if not {"frames", "feature_means", "tokens"} <= set(probe):
+    kinds = {"frames": int, "feature_means": list, "tokens": list}
+    if any(not isinstance(probe.get(name), kind) for name, kind in kinds.items()):
         raise ModelError(f"model {spec.name} carries no probe to check: export it again with `asr-train export`")
     shift, length = spec.features.frame_shift, spec.features.frame_length
     samples = signal((probe["frames"] - 1) * shift + length, spec.features.sample_rate)
@@ -33,8 +34,9 @@ def check(model: AcousticModel) -> str:
     drift = float(np.abs(means - np.array(probe["feature_means"])).max())
     if drift > 1e-3:
         raise ModelError(f"model {spec.name}: features differ by {drift:.2g} from those it was trained with")
-    tokens = served_log_probs(model, samples).argmax(axis=1)
-    expected = np.array(probe["tokens"])[: len(tokens)]
+    skipped = spec.left_context // spec.subsampling  # windows that begin before the probe hear silence there
+    tokens = served_log_probs(model, samples).argmax(axis=1)[skipped:]
+    expected = np.array(probe["tokens"])[skipped : skipped + len(tokens)]
     agreeing = float((tokens[: len(expected)] == expected).mean())
     if agreeing < 0.95:
         raise ModelError(f"model {spec.name}: only {agreeing:.0%} of the probe's tokens are those of training")
@@ -49,9 +51,12 @@ def check(model: AcousticModel) -> str:
 def served_log_probs(model: AcousticModel, samples: Floats) -> Floats:
     """The log_probs that the served path computes chunk by chunk, from the stream's first frame to its end."""
     chunker, state = Chunker(model.spec), model.initial_state
-    chunker.push(samples)
     found = []
-    while (window := chunker.take()) is not None:
-        [(log_probs, state)] = model.step([window], [state])
-        found.append(log_probs)
+    while len(samples):
+        room = chunker.room
+        chunker.push(samples[:room])
+        samples = samples[room:]
+        while (window := chunker.take()) is not None:
+            [(log_probs, state)] = model.step([window], [state])
+            found.append(log_probs)
     return np.concatenate(found)

@@ -81,7 +81,7 @@ class Recognizer:
         self._hypothesis = hypothesis
         step_seconds = self.spec.step_samples / self.spec.features.sample_rate
         rule = endpoint.fires(hypothesis, step_seconds, self.limits)
-        if rule is None:
+        if rule is None or (rule == "length" and self._within_word() and hypothesis.frame < 2 * self._longest()):
             return self._partial()
         events = self._close()
         if rule == "length":
@@ -123,14 +123,21 @@ class Recognizer:
     def _segment_start(self) -> int:
         return self._chunker.origin + self._segment_frame * self.spec.step_samples
 
+    def _within_word(self) -> bool:
+        tokens = self._hypothesis.tokens
+        return bool(tokens) and self.spec.vocab[tokens[-1].id] != " "
+
+    def _longest(self) -> float:
+        """Output frames after which a segment is cut, at the next space if there is one before twice as many."""
+        return self.limits.length_seconds * self.spec.features.sample_rate / self.spec.step_samples
+
     def _partial(self) -> list[Event]:
         spans = ctc.words(self._hypothesis, self.spec.vocab)
         text = " ".join(span.text for span in spans)
         if not spans or text == self._shown:
             return []
         self._shown = text
-        growing = self.spec.vocab[self._hypothesis.tokens[-1].id] != " "
-        stable = " ".join(span.text for span in spans[: -1 if growing else None])
+        stable = " ".join(span.text for span in spans[: -1 if self._within_word() else None])
         start, end = self._absolute(spans[0].start), self._absolute(spans[-1].end)
         return [Partial(self._segment, start, end, text, len(stable))]
 

@@ -68,9 +68,9 @@ def test_a_file_becomes_the_events_of_the_protocol(kind: str, talk: Path, reques
     done = run(talk, "--model", request.getfixturevalue(kind), "--format", "jsonl", *QUIET)
     assert done.returncode == 0, done.stderr
     heard = events(done.stdout)
-    assert heard[0] | {"stream": None} == {
-        "type": "hello", "protocol": 1, "model": "tiny", "language": "en", "sample_rate": 16000,
-        "source": str(talk), "stream": None,
+    assert re.fullmatch("[0-9a-f]{8}", str(heard[0].pop("stream")))
+    assert heard[0] == {
+        "type": "hello", "protocol": 1, "model": "tiny", "language": "en", "sample_rate": 16000, "source": str(talk),
     }  # fmt: skip
     assert {event["type"] for event in heard} == {"hello", "partial", "final"}
 
@@ -209,3 +209,34 @@ def test_the_terminal_shows_words_as_they_are_spoken(talk: Path, streaming: Path
         process.wait()
     os.close(main)
     assert shown.count(b"\r\x1b[K") > shown.count(b"\n") > 1
+
+
+def test_a_reader_that_neither_reads_nor_leaves_does_not_keep_the_program_alive(talk: Path, streaming: Path) -> None:
+    """Partials of many files fill the pipe that nobody reads; then Ctrl-C."""
+    command = [*PROGRAM, *[str(talk)] * 200, "--model", str(streaming), "--format", "jsonl", *QUIET]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence(talk: Path, streaming: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*PROGRAM, str(talk), "--model", str(streaming), *QUIET]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "captions cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_name_may_be_any_bytes(talk: Path, streaming: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    Path(os.fsdecode(name)).write_bytes(talk.read_bytes())
+    done = subprocess.run(
+        [*PROGRAM, name, "--model", str(streaming), "--format", "jsonl", *QUIET], capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "caf\ufffd" in str(events(done.stdout)[0]["source"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
+import tiny_model
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tiny_model import STREAMING, VOCAB, WINDOWED, babble
@@ -15,7 +17,7 @@ from streamer.chunker import Chunker
 from streamer.endpoint import Endpointing
 from streamer.events import Event, Final
 from streamer.intake import Intake
-from streamer.model import AcousticModel
+from streamer.model import AcousticModel, load
 from streamer.recognizer import Recognizer
 from streamer.ring import Ring
 from streamer.spec import ModelSpec
@@ -59,6 +61,25 @@ def test_an_intake_resamples_the_same_however_its_input_was_cut(at: list[int], r
     invariant(run, SAMPLES[:20_000], at)
 
 
+FORESIGHTED = dataclasses.replace(STREAMING, right_context=32)  # looks further ahead than its chunk is long
+
+
+@law
+@given(cuts)
+def test_a_network_that_looks_far_ahead_says_the_same_too(
+    tmp_path_factory: pytest.TempPathFactory, at: list[int]
+) -> None:
+    model = load(tiny_model.build(FORESIGHTED, tmp_path_factory.mktemp("model") / "model.onnx"))
+    invariant(lambda blocks: everything(model, blocks), SAMPLES, at)
+
+
+def everything(model: AcousticModel, blocks: Iterator[np.ndarray]) -> list[Event]:
+    """What a recogniser says to these blocks."""
+    recognizer = Recognizer(model.spec, model.initial_state)
+    events = [event for block in blocks for event in engine.feed(model, recognizer, block)]
+    return [*events, *engine.finish(model, recognizer)]
+
+
 @pytest.mark.parametrize("spec", [STREAMING, WINDOWED], ids=lambda spec: spec.kind)
 @law
 @given(cuts)
@@ -93,13 +114,8 @@ def test_ctc_and_endpointing_decide_the_same_however_log_probs_were_cut(at: list
 @given(cuts)
 @example([1, 2, 3, 4, 5, 6, 7])
 def test_a_recogniser_says_the_same_however_samples_were_pushed(model: AcousticModel, at: list[int]) -> None:
-    def run(blocks: Iterator[np.ndarray]) -> list[Event]:
-        recognizer = Recognizer(model.spec, model.initial_state)
-        events = [event for block in blocks for event in engine.feed(model, recognizer, block)]
-        return [*events, *engine.finish(model, recognizer)]
-
-    invariant(run, SAMPLES, at)
-    assert any(isinstance(event, Final) for event in run(iter([SAMPLES])))
+    invariant(lambda blocks: everything(model, blocks), SAMPLES, at)
+    assert any(isinstance(event, Final) for event in everything(model, iter([SAMPLES])))
 
 
 @law
@@ -108,11 +124,7 @@ def test_streams_that_are_batched_say_what_they_say_alone(
     model: AcousticModel, order: list[int], together: int
 ) -> None:
     streams = [babble(16000 * 2, seed) for seed in range(4)]
-    alone = []
-    for samples in streams:
-        recognizer = Recognizer(model.spec, model.initial_state)
-        events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
-        alone.append(events)
+    alone = [everything(model, iter([samples])) for samples in streams]
     recognizers = [Recognizer(model.spec, model.initial_state) for _ in streams]
     heard: list[list[Event]] = [[] for _ in streams]
     for recognizer, samples in zip(recognizers, streams, strict=True):

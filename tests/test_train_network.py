@@ -116,6 +116,7 @@ def test_windows_of_the_tutorials_network_merge_to_the_whole_on_the_interior(tmp
     export(tmp_path, tmp_path / "model.onnx", "test")
     model = load(tmp_path / "model.onnx")
     assert model.spec.kind == "windowed"
+    assert "probe tokens as in training" in check(model)
     merged = served_log_probs(model, SAMPLES)
     x = features.compute(SAMPLES, TUTORIAL.features)
     whole = np.asarray(net(x[None, : len(x) // 2 * 2], training=False))[0]
@@ -160,8 +161,8 @@ def brute_force_loss(log_probs: np.ndarray, labels: list[int]) -> float:
 
 
 def test_the_ctc_loss_is_that_of_brute_force_and_respects_lengths() -> None:
-    """Two clips of different length in one padded batch; what is in the padding does not count."""
-    log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), (2, 5))).astype(np.float32)
+    """Clips of different length in one padded batch; what is in the padding does not count."""
+    log_probs = np.log(np.random.default_rng(0).dirichlet(np.ones(3), (3, 5))).astype(np.float32)
 
     class Fixed(keras.Model):
         def __init__(self) -> None:
@@ -173,7 +174,8 @@ def test_the_ctc_loss_is_that_of_brute_force_and_respects_lengths() -> None:
             return x * self.scale
 
     loss, _ = gradients(Fixed(), STREAMING)(
-        log_probs, np.array([[1, 2, 0], [2, 2, 1]]), np.array([3, 5]), np.array([2, 3])
+        log_probs, np.array([[1, 2, 0], [2, 2, 1], [0, 0, 0]]), np.array([3, 5, 4]), np.array([2, 3, 0])
     )
     expected = [brute_force_loss(log_probs[0, :3], [1, 2]), brute_force_loss(log_probs[1], [2, 2, 1])]
+    expected.append(brute_force_loss(log_probs[2, :4], []))  # nobody speaks
     assert loss == pytest.approx(np.mean(expected), rel=1e-4)

@@ -93,10 +93,14 @@ def _tensorflow_gradients(network: keras.Model, blank: int) -> Gradients:
         ]
     )
     def compute(x: Any, labels: Any, frames: Any, lengths: Any) -> Any:
-        ragged = tf.RaggedTensor.from_tensor(labels, lengths).to_sparse()  # sparse labels use the fast kernel
+        silent = lengths == 0  # the kernel refuses empty labels: their loss is that of the path of blanks
+        spoken = tf.where(silent[:, None], tf.ones_like(labels), labels)
+        ragged = tf.RaggedTensor.from_tensor(spoken, tf.maximum(lengths, 1)).to_sparse()  # sparse: the fast kernel
         with tf.GradientTape() as tape:
             log_probs = network(x, training=True)
             losses = tf.nn.ctc_loss(ragged, log_probs, None, frames, logits_time_major=False, blank_index=blank)
+            heard = tf.sequence_mask(frames, tf.shape(log_probs)[1], log_probs.dtype)
+            losses = tf.where(silent, -tf.reduce_sum(heard * log_probs[..., blank], axis=1), losses)
             loss = tf.reduce_mean(losses)
         return loss, tape.gradient(loss, [v.value for v in network.trainable_variables])
 

@@ -12,6 +12,7 @@ from train.augment import AUGMENTATIONS, augment
 from train.cache import FeatureCache
 from train.config import Config, subsampling
 from train.data import Example
+from train.text import ctc_frames
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -58,7 +59,9 @@ def batches(
         if packed[-1] and longest * (len(packed[-1]) + 1) > batch_frames:
             packed.append([])
         packed[-1].append(item)
-    groups = [packed[i : i + group] for i in range(0, len(packed) - group + 1, group)]
+    for _ in range(len(packed) % group):
+        packed.pop(int(rng.integers(len(packed))))
+    groups = [packed[i : i + group] for i in range(0, len(packed), group)]
     for i in rng.permutation(len(groups)):
         yield groups[i]
 
@@ -96,7 +99,7 @@ def _utterance(item: Item, data: Data, config: Config, rng: np.random.Generator)
     if config.augment == "none" or config.features.kind != "log_mel":
         return x, labels
     varied = augment(x, AUGMENTATIONS[config.augment], config.features, data.noises, rng)
-    return (varied if len(varied) // subsampling(config) >= len(labels) + 2 else x), labels
+    return (varied if len(varied) // subsampling(config) >= ctc_frames(labels) else x), labels
 
 
 def _silence(noises: Sequence[Floats], rng: np.random.Generator) -> tuple[Floats, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from streamer.spec import FeatureSpec
 from train.progress import Progress
 
 Floats = NDArray[np.float32]
+
+SAVE_EVERY = 2000  # recordings after which a stopped run loses nothing
 
 
 def read_audio(path: Path, sample_rate: int) -> Floats:
@@ -37,9 +40,7 @@ class FeatureCache:
         key = hashlib.sha256(repr(spec).encode()).hexdigest()[:12]
         folder.mkdir(parents=True, exist_ok=True)
         self._data, self._index_path = folder / f"{key}.f16", folder / f"{key}.json"
-        self._index: dict[str, tuple[int, int]] = {}
-        if self._index_path.exists():
-            self._index = {k: tuple(v) for k, v in json.loads(self._index_path.read_text()).items()}
+        self._index = self._saved()
         self._frames: dict[Path, tuple[int, int]] = {}
         self._map: NDArray[np.float16] | None = None
 
@@ -50,22 +51,28 @@ class FeatureCache:
         missing = [path for path in paths if keys[path] and keys[path] not in self._index]
         if missing:
             self._compute(missing, keys, workers)
-        for path in paths:
-            if (entry := self._index.get(keys[path])) and entry[1] > 0:
-                self._frames[path] = entry
+        return self.known(paths)
+
+    def known(self, paths: Iterable[Path]) -> dict[Path, int]:
+        """The frames of those recordings that are there, unchanged; `get` answers for them from now on."""
+        found = {path: entry for path in paths if (entry := self._index.get(_key(path), (0, 0)))[1]}
+        self._frames |= found
         self._map = None
-        return {path: self._frames[path][1] for path in paths if path in self._frames}
+        return {path: frames for path, (_, frames) in found.items()}
 
     def get(self, path: Path) -> Floats:
         """Features of a recording that was added, float32 [frames, width]."""
         if self._map is None:
-            self._map = np.memmap(self._data, np.float16, "r").reshape(-1, self.spec.width)
+            rows = self._data.stat().st_size // (2 * self.spec.width)  # a run that was killed may leave part of one
+            self._map = np.memmap(self._data, np.float16, "r", shape=(rows, self.spec.width))
         at, frames = self._frames[path]
         return self._map[at : at + frames].astype(np.float32)
 
     def _compute(self, paths: list[Path], keys: dict[Path, str], workers: int) -> None:
-        at = max((start + frames for start, frames in self._index.values()), default=0)
         with self._data.open("ab") as file, Progress("features", len(paths)) as progress:
+            fcntl.flock(file, fcntl.LOCK_EX)  # one run at a time adds to it
+            self._index |= self._saved()
+            at = max((start + frames for start, frames in self._index.values()), default=0)
             file.truncate(at * self.spec.width * 2)  # drop what a stopped run wrote and did not index
             with ProcessPoolExecutor(workers) as pool:
                 found = pool.map(partial(_features, spec=self.spec), paths, chunksize=32)
@@ -74,6 +81,16 @@ class FeatureCache:
                     self._index[keys[path]] = (at, len(frames))
                     at += len(frames)
                     progress.step()
+                    if progress.done % SAVE_EVERY == 0 or progress.done == progress.total:
+                        file.flush()
+                        self._save()
+
+    def _saved(self) -> dict[str, tuple[int, int]]:
+        if not self._index_path.exists():
+            return {}
+        return {key: (at, frames) for key, (at, frames) in json.loads(self._index_path.read_text()).items()}
+
+    def _save(self) -> None:
         part = self._index_path.with_suffix(".part")
         part.write_text(json.dumps(self._index))
         part.replace(self._index_path)
@@ -91,6 +108,6 @@ def _features(path: Path, spec: FeatureSpec) -> NDArray[np.float16]:
     """Features of one recording; no frames when it cannot be read."""
     try:
         samples = read_audio(path, spec.sample_rate)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, TypeError, ValueError):
         samples = np.zeros(0, np.float32)
     return features.compute(samples, spec).astype(np.float16)

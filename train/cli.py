@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from train.data import DataError
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING = click.Path(path_type=Path, exists=True)
+POSITIVE = click.FloatRange(min=0, min_open=True)
 CORES = os.cpu_count() or 1
 
 
@@ -45,14 +47,14 @@ def main() -> None:
 @click.option("--out", "folder", required=True, type=FOLDER, help="The run folder; an interrupted run goes on from it.")
 @click.option("--network", type=click.Choice(["streaming", "tutorial"]), default="streaming", show_default=True)
 @click.option("--size", type=click.Choice(["small", "base", "large"]), default="base", show_default=True)
-@click.option("--epochs", type=float, default=60, show_default=True)
-@click.option("--hours", type=float, default=1e9, help="End after so many hours of training time, wherever it is.")
+@click.option("--epochs", type=POSITIVE, default=60, show_default=True)
+@click.option("--hours", type=POSITIVE, default=1e9, help="End after so many hours of training time, wherever it is.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True)
 @click.option("--batch-frames", type=click.IntRange(100), default=10_000, show_default=True, help="Frames in a batch.")
 @click.option(
     "--weight", "weights", multiple=True, metavar="CORPUS=W", help="How often an epoch hears each clip of it."
 )
-@click.option("--noise", type=FOLDER, help="Recordings of noise to mix in; coloured noise is made in any case.")
+@click.option("--noise", type=EXISTING, help="Recordings of noise to mix in; coloured noise is made in any case.")
 @click.option("--augment", type=click.Choice(["heavy", "light", "none"]), default="light", show_default=True)
 @click.option("--dropout", type=click.FloatRange(0, 0.9), default=0.05, show_default=True)
 @click.option("--backend", type=click.Choice(["tensorflow", "torch"]), default="tensorflow", show_default=True)
@@ -71,9 +73,16 @@ def fit(
     weights: tuple[str, ...],
     **settings: object,
 ) -> None:
-    """Train on CORPORA: CSV manifests (path, text; optional split, speaker, corpus) or LJSpeech-style folders."""
+    """Train on CORPORA: CSV manifests (path, text; optional split, speaker, corpus) or LJSpeech-style folders.
+
+    Into a run folder that exists, training goes on: with the corpora and noises it began with, and all other
+    settings as they were unless they are given anew.
+    """
     if backend != "torch" and (workers > 1 or settings["bf16"]):
         raise click.UsageError("--workers and --bf16 need --backend torch")
+    _need("train", "keras", "tensorflow")
+    if backend == "torch":
+        _need("torch", "torch")
     os.environ["KERAS_BACKEND"] = backend
     from train.config import Config, load_config
     from train.run import prepare, start
@@ -81,6 +90,8 @@ def fit(
     if (folder / "data.json").exists():
         saved = load_config(folder / "config.json")
         given = {k: v for k, v in settings.items() if _was_given(k) and v != getattr(saved, k)}
+        if weights:
+            given["weights"] = _weights(weights)
         if {"network", "size"} & set(given):
             raise DataError(f"{folder} is a run of another network: choose another --out")
         click.echo(f"going on with {folder}" + "".join(f", {k} now {v}" for k, v in given.items()))
@@ -90,6 +101,12 @@ def fit(
         config = Config(weights=_weights(weights), **features, **settings)  # type: ignore[arg-type]
         prepare(config, corpora, noise, cache, folder)
     start(folder, workers)
+
+
+def _need(extra: str, *modules: str) -> None:
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise DataError(f"{name} is not installed: type  pip install 'asr-stream[{extra}]'")
 
 
 def _was_given(name: str) -> bool:
@@ -118,6 +135,7 @@ def _weights(given: tuple[str, ...]) -> dict[str, float]:
 @click.option("--int8", is_flag=True, help="Quantise the LSTM and matrix weights, per channel: a third of the size.")
 def export(run: Path, out: Path, name: str | None, int8: bool) -> None:
     """Write the best weights of a RUN as one self-describing ONNX file."""
+    _need("train", "keras", "tensorflow", "tf2onnx", "onnx")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from train.export import export as write
 

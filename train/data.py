@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -36,8 +38,8 @@ def read_corpus(source: Path) -> list[Clip]:
         source = source / "manifest.csv"
     if not source.is_file():
         raise DataError(f"no corpus at {source}: give a CSV manifest or a folder with metadata.csv or manifest.csv")
-    with source.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+    with _open(source) as file:
+        reader = csv.DictReader(file, restval="")
         missing = {"path", "text"} - set(reader.fieldnames or ())
         if missing:
             raise DataError(
@@ -55,9 +57,19 @@ def read_corpus(source: Path) -> list[Clip]:
         ]
 
 
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    """A table of text; DataError when it is not UTF-8 or no table."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield file
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
+
+
 def _read_ljspeech(folder: Path) -> list[Clip]:
     """metadata.csv has id|raw|normalised without quoting; the recordings are wavs/id.wav."""
-    with (folder / "metadata.csv").open(encoding="utf-8-sig", newline="") as file:
+    with _open(folder / "metadata.csv") as file:
         rows = [row for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE) if row]
     return [Clip(folder / "wavs" / f"{row[0]}.wav", normalise(row[-1]), corpus=folder.name) for row in rows]
 

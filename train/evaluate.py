@@ -12,7 +12,7 @@ from streamer.events import Final
 from streamer.model import AcousticModel, ModelError, load
 from streamer.recognizer import Floats, Recognizer
 from train.cache import read_audio
-from train.data import Clip, DataError, read_corpus
+from train.data import Clip, DataError, read_corpus, split_clips
 from train.progress import Progress
 from train.text import edits
 
@@ -30,28 +30,41 @@ def evaluate(path: Path, corpora: Sequence[Path], split: str, out: Path | None, 
         model = load(path)
     except ModelError as error:
         raise DataError(str(error)) from None
-    clips = [(root, c) for root in corpora for c in read_corpus(root) if split in ("all", c.split) or not c.split]
+    clips = [(root, c) for root in corpora for c in _of_split(read_corpus(root), split)]
     if not clips:
         raise DataError(f"no clip of split {split!r} in {', '.join(map(str, corpora))}: choose another with --split")
     heard: list[tuple[Clip, str]] = []
     audio = busy = 0.0
-    lines = []
+    lines, unreadable = [], 0
     with Progress("evaluation", len(clips)) as progress:
         for root, clip in clips:
+            progress.step()
             try:
                 samples = read_audio(clip.path, model.spec.features.sample_rate)
-            except (OSError, RuntimeError) as error:
-                raise DataError(f"{clip.path} cannot be read ({error})") from None
+            except (OSError, RuntimeError):
+                unreadable += 1
+                continue
             started = time.process_time()
             heard.append((clip, transcribe(model, samples)))
             busy += time.process_time() - started
             audio += len(samples) / model.spec.features.sample_rate
             lines.append(f"{_relative(clip.path, root)}\t{heard[-1][1]}\n")
-            progress.step()
-    if out is not None:
-        out.write_text("".join(lines), encoding="utf-8")
+    if not audio:
+        raise DataError(f"none of the {len(clips)} clips can be read: see where the manifest says they are")
     _report(heard, worst)
     print(f"{busy / audio:.4f} CPU seconds per second of audio, over {audio / 3600:.2f} h")
+    if unreadable:
+        print(f"{unreadable} clips could not be read and do not count")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("".join(lines), encoding="utf-8")
+
+
+def _of_split(clips: list[Clip], split: str) -> list[Clip]:
+    """Clips of a split; of a corpus without splits, the tenth that `fit` with its default seed did not train on."""
+    if split == "all":
+        return clips
+    return [c for c in clips if c.split == split] if any(c.split for c in clips) else split_clips(clips, seed=1)[1]
 
 
 def _relative(path: Path, root: Path) -> Path:

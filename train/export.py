@@ -14,6 +14,7 @@ from streamer.spec import METADATA_KEY, ModelSpec
 from train import network
 from train.checkpoint import load_checkpoint
 from train.config import Config, load_config, subsampling
+from train.data import DataError
 
 OPSET = 17
 CHUNK_FRAMES = 16  # 160 ms: how often a streaming model is run
@@ -22,6 +23,9 @@ WINDOW = {"left_context": 200, "chunk_frames": 100, "right_context": 100}  # the
 
 def load_network(run: Path) -> tuple[Config, keras.Model]:
     """The network of a run folder with its best weights."""
+    for name in ("config.json", "best.npz"):
+        if not (run / name).is_file():
+            raise DataError(f"{run} has no {name}: give the --out of a `fit` that got to its first validation")
     config = load_config(run / "config.json")
     net = network.build(config)
     load_checkpoint(run / "best.npz", net)

@@ -50,6 +50,8 @@ def fit(config: Config, data: Data, folder: Path, rank: int = 0, workers: int = 
     report = Report(folder, learner) if rank == 0 else None
     progress = learner.progress
     per_epoch = sum(1 for _ in epoch_batches(config, data, 0, workers))
+    if not per_epoch:
+        raise SystemExit(f"too little data for {workers} workers: give fewer --workers or smaller --batch-frames")
     part = backends.agree(progress.part(config, per_epoch))
     while part < 1:
         for n, group in enumerate(epoch_batches(config, data, progress.epoch, workers)):

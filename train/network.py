@@ -104,7 +104,7 @@ class StreamingNetwork(keras.Model):
         return self.step(x, zeros, training)[0]
 
 
-def tutorial_network(width: int, vocab: int, dropout: float = 0.5) -> keras.Model:
+def tutorial_network(width: int, vocab: int, dropout: float) -> keras.Model:
     """The tutorial's network: two 2-D convolutions, five BiLSTM-128, dense 256; it needs a whole window to run.
 
     The original ends in softmax, which CTC losses silently misread; this one ends in log-softmax.
@@ -127,7 +127,7 @@ def build(config: Config) -> keras.Model:
     """The network a configuration describes, with its weights created."""
     width, vocab = config.features.width, len(config.vocab)
     if config.network == "tutorial":
-        return tutorial_network(width, vocab)
+        return tutorial_network(width, vocab, config.dropout)
     network = StreamingNetwork(width, vocab, config.size, config.dropout)
     network(np.zeros((1, 16, width), np.float32))
     return network

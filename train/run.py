@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,12 @@ def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: 
     train: list[Clip] = []
     valid: list[Clip] = []
     for source in sources:
-        for whole, part in zip((train, valid), split_clips(read_corpus(source), config.seed), strict=True):
-            whole += part
+        clips = read_corpus(source)
+        parts = split_clips(clips, config.seed)
+        train += parts[0]
+        valid += parts[1]
+        others = len(clips) - len(parts[0]) - len(parts[1])
+        print(f"{source}: {len(clips)} clips" + (f", {others} of them of other splits" if others else ""), flush=True)
     features = FeatureCache(cache, config.features)
     noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
     cores = os.cpu_count() or 1
@@ -55,12 +60,15 @@ def start(folder: Path, workers: int) -> None:
             [sys.executable, "-m", "train.run", str(folder), str(rank), str(workers), f"{place}/meeting"]
             for rank in range(workers)
         ]
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end with it
         processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
         try:
             failed = [p.wait() for p in processes]
         finally:
             for process in processes:
                 process.terminate()
+            for process in processes:
+                process.wait()
     if any(failed):
         raise DataError(
             f"training in {folder} stopped with an error, see above; the same command goes on from its checkpoint"
@@ -85,9 +93,12 @@ def work(folder: Path, rank: int, workers: int, meeting_place: Path) -> None:
         for kind in ("train", "valid")
     )
     noises = [Path(p) for p in told["noises"]]
-    cache.add([e.clip.path for e in [*train, *valid]] + noises)
+    wanted = [e.clip.path for e in [*train, *valid]] + noises
+    if len(cache.known(wanted)) < len(set(wanted)):
+        raise SystemExit(f"recordings of {folder} changed or went since it began: begin a new run with another --out")
     fit(config, Data(train, valid, [cache.get(p) for p in noises], cache), folder, rank, workers)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     work(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
