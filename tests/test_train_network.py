@@ -28,6 +28,8 @@ from train.config import Config
 from train.data import DataError
 from train.export import export
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras and tf2onnx, with numpy 2
+
 STREAMING = Config(size="small")
 TUTORIAL = Config(network="tutorial")
 SAMPLES = 0.3 * np.random.default_rng(0).normal(size=16000 * 6).astype(np.float32).clip(-1, 1)
