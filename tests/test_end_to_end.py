@@ -21,58 +21,11 @@ from train.text import edits
 
 PROGRAM = [sys.executable, "-m", "streamer.cli"]
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
-SPOKEN = [
-    "hello",
-    "and",
-    "welcome",
-    "these",
-    "captions",
-    "appear",
-    "while",
-    "the",
-    "words",
-    "are",
-    "being",
-    "spoken",
-    "nothing",
-    "you",
-    "say",
-    "leaves",
-    "this",
-    "computer",
-    "the",
-    "sound",
-    "is",
-    "turned",
-    "into",
-    "text",
-    "right",
-    "here",
-    "by",
-    "a",
-    "small",
-    "model",
-    "that",
-    "you",
-    "can",
-    "train",
-    "yourself",
-    "open",
-    "the",
-    "page",
-    "in",
-    "a",
-    "browser",
-    "and",
-    "read",
-    "along",
-    "with",
-    "everyone",
-    "else",
-    "in",
-    "the",
-    "room",
-]
+SPOKEN = (
+    "hello and welcome these captions appear while the words are being spoken nothing you say leaves this computer "
+    "the sound is turned into text right here by a small model that you can train yourself open the page in a browser "
+    "and read along with everyone else in the room"
+)
 
 
 def golden() -> str:
