@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.text import ENGLISH, ctc_frames, edits, encode, error_rate, normalise, sample_sentences, sentences
+from train.text import (
+    ENGLISH,
+    ctc_frames,
+    edits,
+    encode,
+    error_rate,
+    letter_groups,
+    normalise,
+    sample_sentences,
+    sentences,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +40,26 @@ def test_normalising_twice_changes_nothing_more(text: str) -> None:
 def test_a_character_outside_the_vocabulary_refuses_the_transcript() -> None:
     assert encode("ab c", ENGLISH) == [2, 3, 0, 4]
     assert encode("café", ENGLISH) is None
+
+
+def test_letter_groups_are_those_that_occur_most_and_never_cross_words() -> None:
+    texts = ["the thin thing", "then a thing in the inn", "thing thing"]
+    groups = letter_groups(texts, 3)
+    assert groups == ["th", "in", "thin"]
+    vocab = ("<blank>", *ENGLISH, *groups)
+    labels = encode("the thing", vocab)
+    assert labels is not None
+    assert [vocab[i] for i in labels] == ["th", "e", " ", "thin", "g"]
+    assert letter_groups(["a b"], 5) == []
+
+
+@given(st.lists(st.text("abc ", max_size=12), max_size=5), st.integers(0, 8))
+def test_tokens_of_any_vocabulary_spell_the_transcript(texts: list[str], count: int) -> None:
+    vocab = ("<blank>", *ENGLISH, *letter_groups(texts, count))
+    for text in texts:
+        labels = encode(text, vocab)
+        assert labels is not None
+        assert "".join(vocab[i] for i in labels) == text
 
 
 def test_ctc_needs_a_blank_between_repeats() -> None:

@@ -47,6 +47,9 @@ def main() -> None:
 @click.option("--out", "folder", required=True, type=FOLDER, help="The run folder; an interrupted run goes on from it.")
 @click.option("--network", type=click.Choice(["streaming", "tutorial"]), default="streaming", show_default=True)
 @click.option("--size", type=click.Choice(["small", "base", "large"]), default="base", show_default=True)
+@click.option(
+    "--groups", type=click.IntRange(0, 2000), default=0, help="Letter groups in the vocabulary, besides letters."
+)
 @click.option("--epochs", type=POSITIVE, default=60, show_default=True)
 @click.option("--hours", type=POSITIVE, default=1e9, help="End after so many hours of training time, wherever it is.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True)
@@ -92,7 +95,7 @@ def fit(
         given = {k: v for k, v in settings.items() if _was_given(k) and v != getattr(saved, k)}
         if weights:
             given["weights"] = _weights(weights)
-        if {"network", "size"} & set(given):
+        if {"network", "size", "groups"} & set(given):
             raise DataError(f"{folder} is a run of another network: choose another --out")
         click.echo(f"going on with {folder}" + "".join(f", {k} now {v}" for k, v in given.items()))
         dataclasses.replace(saved, **given).dump(folder / "config.json")

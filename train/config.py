@@ -20,6 +20,7 @@ class Config:
     network: Literal["streaming", "tutorial"] = "streaming"
     size: str = "base"
     vocab: tuple[str, ...] = (BLANK, *ENGLISH)
+    groups: int = 0  # letter groups that a new run adds to the vocabulary from its transcripts
     features: FeatureSpec = field(default_factory=FeatureSpec)
     augment: Literal["heavy", "light", "none"] = "light"
     weights: Mapping[str, float] = field(default_factory=dict)  # corpus → how often an epoch hears each of its clips

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from train.cache import FeatureCache
 from train.config import Config, load_config, subsampling
 from train.data import Clip, DataError, Example, examples, read_corpus, split_clips
+from train.text import letter_groups
 
 
 def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: Path, folder: Path) -> None:
@@ -28,6 +30,9 @@ def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: 
         valid += parts[1]
         others = len(clips) - len(parts[0]) - len(parts[1])
         print(f"{source}: {len(clips)} clips" + (f", {others} of them of other splits" if others else ""), flush=True)
+    if config.groups:
+        found = letter_groups((clip.text for clip in train), config.groups)
+        config = dataclasses.replace(config, vocab=(*config.vocab, *found))
     features = FeatureCache(cache, config.features)
     noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
     cores = os.cpu_count() or 1

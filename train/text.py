@@ -8,6 +8,7 @@ import lzma
 import random
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,11 +29,46 @@ def normalise(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
+def letter_groups(texts: Iterable[str], count: int) -> list[str]:
+    """The `count` groups of letters that byte-pair encoding joins first (Sennrich et al. 2016), never across words."""
+    words = {tuple(word): n for word, n in Counter(word for text in texts for word in text.split()).items()}
+    groups: list[str] = []
+    while len(groups) < count:
+        pairs = Counter[tuple[str, str]]()
+        for word, n in words.items():
+            for pair in itertools.pairwise(word):
+                pairs[pair] += n
+        if not pairs:
+            break
+        joined = max(pairs, key=lambda pair: (pairs[pair], pair))
+        groups.append("".join(joined))
+        words = {_join(word, joined): n for word, n in words.items()}
+    return groups
+
+
+def _join(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    """A word's tokens with every occurrence of the pair joined, from left to right."""
+    tokens: list[str] = []
+    for token in word:
+        if tokens and (tokens[-1], token) == pair:
+            tokens[-1] += token
+        else:
+            tokens.append(token)
+    return tuple(tokens)
+
+
 def encode(text: str, vocab: Sequence[str]) -> list[int] | None:
-    """Label indices of a normalised transcript, or None when a character is outside the vocabulary."""
+    """Label indices of a normalised transcript, longest tokens first, or None when a character is in no token."""
     index = {token: i for i, token in enumerate(vocab)}
-    labels = [index.get(c) for c in text]
-    return None if None in labels else [label for label in labels if label is not None]
+    longest = max(map(len, vocab))
+    labels, at = [], 0
+    while at < len(text):
+        size = next((n for n in range(min(longest, len(text) - at), 0, -1) if text[at : at + n] in index), 0)
+        if not size:
+            return None
+        labels.append(index[text[at : at + size]])
+        at += size
+    return labels
 
 
 def ctc_frames(labels: Sequence[int]) -> int:
