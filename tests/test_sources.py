@@ -402,8 +402,10 @@ def test_the_event_loop_runs_while_standard_input_is_silent():
 
 
 LISTENER = """
-import asyncio
+import asyncio, signal
 from streamer.sources import read_stdin
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 
 async def listen():
     async for block in read_stdin(16000, 16000):
@@ -424,9 +426,12 @@ def test_an_interrupt_ends_a_program_that_waits_for_standard_input():
         program.stdin.write(bytes(2000))
         program.stdin.flush()
         assert int(program.stdout.readline()) == 1000
+        watchdog = threading.Timer(60, program.kill)
+        watchdog.start()
         program.send_signal(signal.SIGINT)
         errors = program.stderr.read().decode()  # standard input stays open until the program has ended
         assert program.wait(timeout=60) != 0
+        watchdog.cancel()
     assert errors.strip().endswith("KeyboardInterrupt")
     assert "Fatal" not in errors
 

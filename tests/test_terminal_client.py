@@ -160,8 +160,8 @@ async def test_a_server_that_refuses_is_quoted() -> None:
 @asynchronous
 async def test_something_that_is_no_caption_server_is_one_sentence_and_a_failure() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")  # to close with a request unread would reset the connection
         writer.write(b"220 mail.example ESMTP\r\n")
-        await reader.readline()
         writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
