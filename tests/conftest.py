@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 import tiny_model
 
 from streamer.model import AcousticModel, load
+
+# A shell's background job begins with Ctrl-C ignored and would hand that on to the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
