@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer import ctc
 from train.batch import Data, quiet
 from train.config import Config, subsampling
 from train.text import error_rate
@@ -36,9 +37,11 @@ def predict(net: keras.Model, data: Data, config: Config) -> Iterator[list[tuple
         x = np.full((len(some), longest, config.features.width), quiet(config), np.float32)
         for row, e in zip(x, some, strict=True):
             row[: e.frames] = data.cache.get(e.clip.path)
-        best = keras.ops.convert_to_numpy(run(net, x)).argmax(-1)
+        log_probs = keras.ops.convert_to_numpy(run(net, x))
         limit = [(e.frames + config.right_context) // subsampling(config) for e in some]
-        yield [(e.clip.text, collapse(row[:n], config.vocab)) for e, row, n in zip(some, best, limit, strict=True)]
+        heard = [ctc.step(ctc.Hypothesis(), row[:n], blank=0) for row, n in zip(log_probs, limit, strict=True)]
+        texts = [" ".join(word.text for word in ctc.words(h, config.vocab)) for h in heard]
+        yield [(e.clip.text, text) for e, text in zip(some, texts, strict=True)]
 
 
 def run(net: keras.Model, x: Floats) -> Any:
@@ -49,9 +52,3 @@ def run(net: keras.Model, x: Floats) -> Any:
 
     with torch.no_grad():
         return net(x, training=False)
-
-
-def collapse(best: NDArray[np.int64], vocab: Sequence[str]) -> str:
-    """Greedy CTC of a whole utterance: repeats merged, then blanks (index 0) dropped."""
-    kept = best[np.concatenate([[True], best[1:] != best[:-1]])]
-    return " ".join("".join(vocab[i] for i in kept if i != 0).split())
