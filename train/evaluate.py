@@ -11,6 +11,7 @@ from streamer import engine
 from streamer.events import Final
 from streamer.model import AcousticModel, ModelError, load
 from streamer.recognizer import Floats, Recognizer
+from train import charts
 from train.cache import read_audio
 from train.data import Clip, DataError, read_corpus, split_clips
 from train.progress import Progress
@@ -24,8 +25,21 @@ def transcribe(model: AcousticModel, samples: Floats) -> str:
     return " ".join(event.text for event in events if isinstance(event, Final))
 
 
-def evaluate(path: Path, corpora: Sequence[Path], split: str, out: Path | None, worst: int) -> None:
-    """Print error rates per corpus (edits over reference length) and the speed; write transcripts to `out`."""
+def evaluate(
+    path: Path,
+    corpora: Sequence[Path],
+    split: str,
+    out: Path | None,
+    worst: int,
+    report: Path | None = None,
+    run: Path | None = None,
+) -> None:
+    """Print error rates per corpus (edits over reference length) and the speed; write transcripts to `out`.
+
+    report: an HTML file to write, with the training curves of `run` when its folder is given.
+    """
+    if run:
+        charts.read_log(run)  # a mistake is told before the work
     try:
         model = load(path)
     except ModelError as error:
@@ -58,6 +72,11 @@ def evaluate(path: Path, corpora: Sequence[Path], split: str, out: Path | None, 
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("".join(lines), encoding="utf-8")
+    if report is not None:
+        from train.report import write
+
+        write(report, heard, model, run)
+        print(f"{report} shows where it errs")
 
 
 def _of_split(clips: list[Clip], split: str) -> list[Clip]:
