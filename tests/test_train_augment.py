@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,9 @@ from train.augment import (
     augment,
     band_limit,
     change_speed,
+    code,
     mask,
+    parse,
     reverberate,
     warp_matrix,
 )
@@ -64,6 +68,26 @@ def test_masks_cover_no_more_than_they_may() -> None:
     changed = mask(X, how, np.random.default_rng(0)) != X
     assert changed.all(axis=1).sum() <= how.time_masks * how.time_mask_frames
     assert changed.all(axis=0).sum() <= how.mel_masks * how.mel_mask_width
+
+
+def test_coding_drops_what_is_masked_and_leaves_the_rest_in_steps() -> None:
+    coded = code(X, 20, 3)
+    step = 3 * np.log(10) / 10
+    threshold = X.max(axis=1, keepdims=True) - 20 * np.log(10) / 10
+    kept = threshold < X
+    assert np.abs(coded[kept] - X[kept]).max() <= step / 2 + 1e-4
+    np.testing.assert_allclose(coded[kept] / step, np.round(coded[kept] / step), atol=1e-3)
+    assert (coded[~kept] < X[~kept] - 9).all()
+
+
+def test_each_augmentation_can_be_switched() -> None:
+    changed = parse("light,noise=0,time_masks=4")
+    assert changed == dataclasses.replace(AUGMENTATIONS["light"], noise=0.0, time_masks=4)
+    assert parse("heavy") == AUGMENTATIONS["heavy"]
+    assert parse("none") is None
+    for wrong in ("loud", "none,noise=1", "light,echo=1", "light,noise=much", "light,noise=3", "light,noise"):
+        with pytest.raises(ValueError, match="augmentation"):
+            parse(wrong)
 
 
 @pytest.mark.parametrize("how", ["heavy", "light"])

@@ -5,6 +5,7 @@ Every function maps log-mel [frames, mels] to log-mel. Powers are exp(x); noise,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ class Augmentation:
     warp: float = 0.1
     reverb: float = 0.15
     band_limit: float = 0.15
+    codec: float = 0.1
     noise: float = 0.5
     snr_db: tuple[float, float] = (3.0, 30.0)
     gain_db: tuple[float, float] = (-20.0, 8.0)
@@ -43,6 +45,7 @@ AUGMENTATIONS = {
         warp=0.06,
         reverb=0.08,
         band_limit=0.08,
+        codec=0.05,
         noise=0.25,
         snr_db=(6.0, 30.0),
         gain_db=(-15.0, 6.0),
@@ -51,6 +54,28 @@ AUGMENTATIONS = {
         mel_mask_width=10,
     ),
 }
+
+
+def parse(text: str) -> Augmentation | None:
+    """`heavy`, `light` or `none`, then what differs from it: light,noise=0.5,reverb=0; ValueError if wrong."""
+    name, *changes = text.split(",")
+    if name == "none" and not changes:
+        return None
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"there is no augmentation {name!r}: give heavy, light or none")
+    known = dataclasses.asdict(AUGMENTATIONS[name])
+    numbers = {key: type(value) for key, value in known.items() if not isinstance(value, tuple)}
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key not in numbers:
+            raise ValueError(f"there is no augmentation {key!r}: {', '.join(numbers)} can be changed")
+        try:
+            known[key] = numbers[key](value)
+        except ValueError:
+            raise ValueError(f"the augmentation {key} wants a number, not {value!r}") from None
+        if not 0 <= known[key] < (1 if numbers[key] is float else 1000):
+            raise ValueError(f"the augmentation {key}={value} is out of range")
+    return Augmentation(**known)
 
 
 def augment(
@@ -64,6 +89,8 @@ def augment(
         x = reverberate(x, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.5), spec)
     if rng.random() < how.band_limit:
         x = band_limit(x, rng.uniform(50, 400), rng.uniform(3000, 6000), spec)
+    if rng.random() < how.codec:
+        x = code(x, rng.uniform(18, 40), rng.uniform(1, 4))
     if rng.random() < how.noise:
         x = add_noise(x, _noise(x.shape, noises, rng), rng.uniform(*how.snr_db))
     x = np.logaddexp(x, np.float32(np.log(spec.floor)))
@@ -100,6 +127,14 @@ def band_limit(x: Floats, low_hz: float, high_hz: float, spec: FeatureSpec) -> F
     """What a telephone or an old recording leaves: 40 dB less below and above the band."""
     centres = mel_centres(spec)[1:-1]
     return x - np.where((centres < low_hz) | (centres > high_hz), np.float32(9.2), np.float32(0))
+
+
+def code(x: Floats, depth_db: float, step_db: float) -> Floats:
+    """What lossy coding leaves of each frame: bands `depth_db` below its loudest are gone, the others come in steps."""
+    to_nats = np.float32(np.log(10) / 10)
+    step = np.float32(step_db) * to_nats
+    audible = x > x.max(axis=1, keepdims=True) - np.float32(depth_db) * to_nats
+    return np.where(audible, np.round(x / step) * step, x - np.float32(9.2)).astype(np.float32)
 
 
 def add_noise(x: Floats, noise: Floats, snr_db: float) -> Floats:
