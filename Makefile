@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages bench sample golden model clean
+.PHONY: run test lint portaudio system-packages bench bench-training sample golden model clean
 
 run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -62,6 +62,9 @@ system-packages:
 bench: .venv/installed
 	@PYTHONPATH=. $(RUN) bench/speed.py
 
+bench-training: .venv-test/installed
+	@PYTHONPATH=. $(TEST) bench/training.py
+
 # The bundled sample is read by a synthesiser (pip install hibari-tts, Apache-2.0), never by a person.
 sample: .venv-test/installed
 	$(TEST) -m pip install --quiet hibari-tts
@@ -80,9 +83,9 @@ model: .venv-test/installed
 	$(TEST) -m train.cli synth "$(TEXTS)/nltk-gutenberg.txt.xz" "$(CORPORA)/ljspeech_sentences.csv" "$(TEXTS)/sotu.txt.xz" \
 	    --exclude LJ001 --exclude LJ002 --exclude LJ050 --count 20000 --seed 1 --out data/synth
 	$(TEST) -m train.cli fit "$(CORPORA)" data/synth --out runs/english --noise "$(CORPORA)/noise" \
-	    --backend torch --workers 2 --bf16 --hours 1.72 --learning-rate 1.5e-3 \
+	    --groups 250 --backend torch --workers 2 --bf16 --hours 1.72 --learning-rate 1.5e-3 \
 	    --weight synth=0.6 --weight librispeech=2 --weight commonvoice=3 --weight ljspeech=1.5 \
-	    --weight digits=0.5 --weight alphanumeric=0.5
+	    --weight digits=0.3 --weight alphanumeric=0.3
 	$(TEST) -m train.cli export runs/english models/english.onnx --int8
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
 

@@ -15,7 +15,7 @@ import soundfile
 
 PROGRAM = [sys.executable, "-m", "train.cli"]
 ROOT = Path(__file__).parent.parent
-TONES = {"a": 400, "b": 900, "c": 1700, " ": 0}
+TONES = {"a": 400, "b": 900, "c": 1700, "d": 2800, " ": 0}
 
 
 def run(*args: object, ok: bool = True) -> str:
@@ -41,13 +41,17 @@ def speak(text: str, rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest of 70 clips in that language, ten each for validation and test."""
-    folder = tmp_path_factory.mktemp("corpus")
+    return write_corpus(tmp_path_factory.mktemp("corpus"), "abc", 70)
+
+
+def write_corpus(folder: Path, letters: str, count: int) -> Path:
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     with (folder / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "text", "split"])
-        for i in range(70):
-            words = ["".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(1, 4))]
+        for i in range(count):
+            words = ["".join(rng.choice(list(letters), rng.integers(1, 4))) for _ in range(rng.integers(1, 4))]
             soundfile.write(folder / f"{i}.wav", speak(" ".join(words), rng), 16000)
             writer.writerow([f"{i}.wav", " ".join(words), "dev" if i < 10 else "test" if i < 20 else "train"])
     return folder / "manifest.csv"
@@ -56,9 +60,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recordings_become_a_model_that_is_served(corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
     fit = ["fit", corpus, "--out", tmp_path / "run", "--cache", tmp_path / "cache", "--size", "small", "--seed", 3]
-    fit += ["--batch-frames", 1200, "--learning-rate", 0.004, "--augment", "none", "--dropout", 0]
+    fit += [
+        "--batch-frames",
+        1200,
+        "--learning-rate",
+        0.01,
+        "--augment",
+        "none",
+        "--dropout",
+        0,
+        "--language",
+        "tones",
+    ]
     first = run(*fit, "--epochs", 6)
     assert "train: 50 clips" in first
+    assert "vocabulary: a b c" in first
     steps = int((tmp_path / "run" / "log.csv").read_text().splitlines()[-1].split(",")[0])
     resumed = run(*fit, "--epochs", 30)
     assert "going on with" in resumed
@@ -66,7 +82,8 @@ def test_recordings_become_a_model_that_is_served(corpus: Path, tmp_path: Path) 
     assert int(lines[-1].split(",")[0]) > steps
     assert float(lines[-1].split(",")[6]) < 0.15, resumed  # CER
 
-    run("export", tmp_path / "run", tmp_path / "tones.onnx")
+    assert len((tmp_path / "run" / "val.csv").read_text().splitlines()) == 11
+    run("export", tmp_path / "run", tmp_path / "tones.onnx", "--int8")
     measured = run("evaluate", tmp_path / "tones.onnx", corpus, "--out", tmp_path / "heard.tsv", "--worst", 1)
     served = next(line for line in measured.splitlines() if line.startswith("all"))
     assert float(served.split()[-1]) < 25, measured  # CER in percent, through the served path
@@ -76,15 +93,31 @@ def test_recordings_become_a_model_that_is_served(corpus: Path, tmp_path: Path) 
     captions = subprocess.run([*command, "--no-server"], capture_output=True, text=True, cwd=ROOT)
     heard = dict(line.split("\t") for line in (tmp_path / "heard.tsv").read_text().splitlines())
     assert captions.stdout.split() == heard["12.wav"].split() != []
-    refused = run(*fit[:-10], "--size", "base", ok=False)
-    assert "is a run of another network" in refused
+    without_size = [*fit[:6], *fit[8:]]
+    assert "began with another size" in run(*without_size, "--size", "base", ok=False)
+    learn_another_letter(tmp_path / "tones.onnx", tmp_path)
+
+
+def learn_another_letter(model: Path, folder: Path) -> None:
+    """Training begins from a model file, int8 at that, with a letter that it did not know."""
+    manifest = write_corpus(folder / "more", "abcd", 40)
+    fit = ["fit", manifest, "--out", folder / "more" / "run", "--cache", folder / "cache", "--init", model]
+    fit += ["--language", "more tones", "--augment", "none", "--dropout", 0, "--batch-frames", 1200]
+    told = run(*fit, "--learning-rate", 0.002, "--epochs", 8)
+    assert "vocabulary: a b c d" in told
+    last = (folder / "more" / "run" / "log.csv").read_text().splitlines()[-1].split(",")
+    assert float(last[6]) < 0.2, told  # CER; from nothing it would be near 1 after so few steps
+    assert "has the network streaming" in run(*fit[:3], folder / "other", *fit[4:], "--network", "tutorial", ok=False)
 
 
 def test_mistakes_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,text,split\nmissing.wav,a b,train\n")
     out = ["--out", tmp_path / "run", "--cache", tmp_path / "cache"]
-    assert "no train clips are left" in run("fit", tmp_path, *out, ok=False)
-    assert "need --backend torch" in run("fit", corpus, "--workers", 2, *out, ok=False)
+    assert "1 of 1 recordings cannot be read" in run("fit", tmp_path, *out, ok=False)
+    assert "needs --backend torch" in run("fit", corpus, "--bf16", *out, ok=False)
+    assert "there is no augmentation 'echo'" in run("fit", corpus, "--augment", "light,echo=1", *out, ok=False)
+    assert "--distribute wants" in run("fit", corpus, "--distribute", "here", *out, ok=False)
+    assert "no config.json" in run("fit", corpus, "--init", tmp_path, *out, ok=False)
     assert "--weight wants CORPUS=NUMBER" in run("fit", corpus, "--weight", "x", *out, ok=False)
     (tmp_path / "junk.onnx").write_text("junk")
     assert "is not an ONNX model" in run("evaluate", tmp_path / "junk.onnx", corpus, ok=False)

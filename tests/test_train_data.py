@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from train.batch import Data, assemble, batches
 from train.cache import FeatureCache
 from train.config import Config, load_config
 from train.data import Clip, DataError, Example, examples, read_corpus, split_clips
+from train.run import prepare
 
 
 def write_clip(path: Path, seconds: float, seed: int = 0) -> Path:
@@ -52,13 +54,46 @@ def test_clips_are_split_by_column_or_nine_to_one(tmp_path: Path) -> None:
     assert split_clips(plain, 1) == (train, valid) != split_clips(plain, 2)
 
 
+def test_whole_speakers_are_held_out(tmp_path: Path) -> None:
+    clips = [Clip(tmp_path / str(i), "x", speaker=f"s{i % 7}", corpus="c") for i in range(70)]
+    train, valid = split_clips(clips, 1, "speaker")
+    assert len(valid) == 10
+    assert not {c.speaker for c in train} & {c.speaker for c in valid}
+    assert set(train) | set(valid) == set(clips)
+    with pytest.raises(DataError, match="are of one speaker"):
+        split_clips([Clip(Path("a"), "x"), Clip(Path("b"), "x")], 1, "speaker")
+
+
+def test_a_run_folder_says_what_was_learnt_from_held_out_and_dropped(tmp_path: Path) -> None:
+    rows = [f"{i}.wav,a b,{'dev' if i < 2 else 'train'}" for i in range(12)]
+    for i in range(12):
+        write_clip(tmp_path / f"{i}.wav", 0.6, i)
+    (tmp_path / "11.wav").write_bytes(b"torn")
+    table = ["path,text,split", *rows, "3.wav,again,train", f"{tmp_path / '4.wav'},a,train", "5.wav,,train"]
+    (tmp_path / "manifest.csv").write_text("\n".join(table))
+    prepare(Config(), [tmp_path], None, tmp_path / "cache", tmp_path / "run")
+    assert [c.path.name for c in read_corpus(tmp_path / "run" / "val.csv")] == ["0.wav", "1.wav"]
+    assert [c.path.name for c in read_corpus(tmp_path / "run" / "train.csv")] == [f"{i}.wav" for i in range(2, 11)]
+    dropped = {(c.path.name, c.split) for c in read_corpus(tmp_path / "run" / "dropped.csv")}
+    twice = {(name, "a path given twice") for name in ("3.wav", "4.wav", "5.wav")}
+    assert dropped == {("11.wav", "unreadable audio"), *twice}
+
+
+def test_a_manifest_of_which_much_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 0.6)
+    lines = ["path,text,split", "a.wav,a,train", "b.wav,a,train", "a.wav,a,dev"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"1 of 2 recordings cannot be read, .*b\.wav among them"):
+        prepare(Config(), [tmp_path], None, tmp_path / "cache", tmp_path / "run")
+
+
 def test_dropped_clips_are_counted_by_reason() -> None:
     vocab = ("<blank>", " ", "a", "b")
     clips = [Clip(Path(name), text) for name, text in [("a", "ab"), ("b", ""), ("c", "ax"), ("d", "a"), ("e", "aaaa")]]
     frames = {Path(name): 24 for name in "abce"}
     kept, dropped = examples(clips, frames, vocab, subsampling=4)
     assert [e.labels for e in kept] == [(2, 3)]
-    assert dropped == {
+    assert Counter(reason for _, reason in dropped) == {
         "empty transcript": 1,
         "character outside the vocabulary": 1,
         "unreadable audio": 1,
@@ -110,7 +145,7 @@ def test_clips_are_joined_and_groups_are_as_large_as_asked() -> None:
 
 @pytest.mark.parametrize("how", ["heavy", "light", "none"])
 def test_a_batch_is_padded_with_quiet_and_its_lengths_are_true(tmp_path: Path, how: str) -> None:
-    config = Config(augment=how)  # type: ignore[arg-type]
+    config = Config(augment=how)
     cache = FeatureCache(tmp_path / "cache", config.features)
     paths = [write_clip(tmp_path / f"{i}.wav", 0.5 + 0.4 * i, i) for i in range(3)]
     frames = cache.add(paths)

@@ -8,14 +8,17 @@ from hypothesis import strategies as st
 
 from train.text import (
     ENGLISH,
+    alphabet,
     ctc_frames,
     edits,
     encode,
     error_rate,
     letter_groups,
+    letters,
     normalise,
     sample_sentences,
     sentences,
+    spell,
 )
 
 
@@ -89,3 +92,22 @@ def test_sampling_takes_turns_and_depends_on_the_seed_alone(tmp_path: Path) -> N
     first = list(sample_sentences(paths, seed=1))
     assert first == list(sample_sentences(paths, seed=1)) != list(sample_sentences(paths, seed=2))
     assert [s.split()[2] for s in first[:4]] == ["one", "two", "one", "two"]
+
+
+def test_the_alphabet_of_a_language_is_that_of_its_transcripts() -> None:
+    composed, decomposed = "Grüße, žluťoučký kůň", "Gru\u0308ße, z\u030cluťoučký kůň"
+    assert normalise(composed) == normalise(decomposed) == "grüße žluťoučký kůň"
+    texts = [normalise(composed)] * 3 + ["ñ"]
+    assert alphabet(texts, rarest=3) == (" ", *sorted("grüßežluťočkýůň"))
+    assert alphabet(["a"] * 5) == (" ", "a")  # one letter is a language too
+
+
+@given(st.text("abc ", max_size=30))
+def test_what_is_spelled_says_the_same_in_single_letters(text: str) -> None:
+    vocab = ("<blank>", " ", "a", "b", "c", "ab", "abc", "ca")
+    assert letters(vocab) == ["<blank>", " ", "a", "b", "c"]
+    labels = encode(text, vocab)
+    assert labels is not None
+    spelled = spell(labels, vocab)
+    assert "".join(vocab[i] for i in spelled) == text
+    assert len(spelled) == len(text)

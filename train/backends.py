@@ -1,17 +1,18 @@
-"""The three things that differ between TensorFlow and torch: gradients, sharing them, and saying it is a leaf."""
+"""What differs between TensorFlow and torch: gradients and the optimizer's step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from train.config import Config
+from train.text import spell
 
-Gradients = Callable[[Any, Any, Any, Any], tuple[float, list[Any]]]
+Gradients = Callable[..., tuple[float, list[Any]]]
+BETA_2 = 0.98  # gradients of CTC change quickly at first: forget their size sooner than after 1000 steps
 
 
 def gradients(network: keras.Model, config: Config, blank: int = 0) -> Gradients:
@@ -19,93 +20,137 @@ def gradients(network: keras.Model, config: Config, blank: int = 0) -> Gradients
 
     The batch: features [B, T, W], labels [B, L], output frames [B], label lengths [B].
     """
-    if keras.backend.backend() == "torch":
-        return _torch_gradients(network, config.bf16, blank)
-    return _tensorflow_gradients(network, blank)
+    two_heads = hasattr(network, "both_heads") and config.letters_loss
+    compute = (_torch_gradients if keras.backend.backend() == "torch" else _tensorflow_gradients)(
+        network, config, blank, config.letters_loss if two_heads else 0.0
+    )
+
+    def run(x: Any, labels: Any, frames: Any, lengths: Any) -> tuple[float, list[Any]]:
+        spelled = [spell(row[:n], config.vocab) for row, n in zip(labels, lengths, strict=True)] if two_heads else []
+        letters = np.zeros((len(labels), max([1, *map(len, spelled)])), labels.dtype)
+        for row, found in zip(letters, spelled, strict=False):
+            row[: len(found)] = found
+        counts = np.array([*map(len, spelled)] or [0] * len(labels), lengths.dtype)
+        return compute(x, frames, labels, lengths, letters, counts)
+
+    return run
 
 
-def _torch_gradients(network: keras.Model, bf16: bool, blank: int) -> Gradients:
+def _torch_gradients(network: keras.Model, config: Config, blank: int, letters_loss: float) -> Gradients:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def compute(x: Any, labels: Any, frames: Any, lengths: Any) -> tuple[float, list[Any]]:
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            log_probs = network(torch.from_numpy(x).to(device), training=True).float().transpose(0, 1)
+    def loss_of(log_probs: Any, labels: Any, frames: Any, lengths: Any) -> Any:
         targets, sizes, counts = (torch.from_numpy(a).to(device) for a in (labels, frames, lengths))
-        losses = torch.nn.functional.ctc_loss(log_probs, targets, sizes, counts, blank, "none", zero_infinity=True)
+        log_probs = log_probs.float().transpose(0, 1)
+        return torch.nn.functional.ctc_loss(log_probs, targets, sizes, counts, blank, "none", zero_infinity=True).mean()
+
+    def compute(x: Any, frames: Any, labels: Any, lengths: Any, letters: Any, counts: Any) -> tuple[float, list[Any]]:
+        with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
+            inputs = torch.from_numpy(x).to(device)
+            heads = network.both_heads(inputs, True) if letters_loss else (network(inputs, training=True),)
+        loss = total = loss_of(heads[0], labels, frames, lengths)
+        if letters_loss:
+            total = loss + letters_loss * loss_of(heads[1], letters, frames, counts)
         variables = [v.value for v in network.trainable_variables]
-        loss = losses.mean()
-        found = torch.autograd.grad(loss, variables)
-        return float(loss.detach()), share(list(found))
+        found = torch.autograd.grad(total, variables, allow_unused=True, materialize_grads=True)
+        return float(loss.detach()), list(found)
 
     return compute
 
 
-def share(found: list[Any]) -> list[Any]:
-    """Gradients averaged over all worker processes; unchanged when there is one."""
-    import torch
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        return found
-    flat = torch.cat([g.reshape(-1) for g in found])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    return [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in found]), found, strict=True)]
-
-
-def join_workers(rank: int, workers: int, meeting_place: Path) -> None:
-    """Make this process one of `workers` that share gradients (torch only), one thread each."""
-    import torch
-    from torch import distributed
-
-    torch.set_num_threads(1)
-    if workers > 1:
-        distributed.init_process_group("gloo", f"file://{meeting_place}", rank=rank, world_size=workers)
-
-
-def agree(value: float) -> float:
-    """Rank 0's value in every worker: all must decide alike when to stop."""
-    if keras.backend.backend() != "torch":
-        return value
-    import torch
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        return value
-    box = torch.tensor([value], dtype=torch.float64)
-    distributed.broadcast(box, 0)
-    return float(box)
-
-
-def _tensorflow_gradients(network: keras.Model, blank: int) -> Gradients:
+def _tensorflow_gradients(network: keras.Model, config: Config, blank: int, letters_loss: float) -> Gradients:
     import tensorflow as tf
 
     width = network.norm.mean.shape[0] if hasattr(network, "norm") else network.input_shape[-1]
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, width], tf.float32),
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.int32),
-        ]
-    )
-    def compute(x: Any, labels: Any, frames: Any, lengths: Any) -> Any:
+    def loss_of(log_probs: Any, labels: Any, frames: Any, lengths: Any) -> Any:
         silent = lengths == 0  # the kernel refuses empty labels: their loss is that of the path of blanks
         spoken = tf.where(silent[:, None], tf.ones_like(labels), labels)
         ragged = tf.RaggedTensor.from_tensor(spoken, tf.maximum(lengths, 1)).to_sparse()  # sparse: the fast kernel
-        with tf.GradientTape() as tape:
-            log_probs = network(x, training=True)
-            losses = tf.nn.ctc_loss(ragged, log_probs, None, frames, logits_time_major=False, blank_index=blank)
-            heard = tf.sequence_mask(frames, tf.shape(log_probs)[1], log_probs.dtype)
-            losses = tf.where(silent, -tf.reduce_sum(heard * log_probs[..., blank], axis=1), losses)
-            loss = tf.reduce_mean(losses)
-        return loss, tape.gradient(loss, [v.value for v in network.trainable_variables])
+        losses = tf.nn.ctc_loss(ragged, log_probs, None, frames, logits_time_major=False, blank_index=blank)
+        heard = tf.sequence_mask(frames, tf.shape(log_probs)[1], log_probs.dtype)
+        return tf.reduce_mean(tf.where(silent, -tf.reduce_sum(heard * log_probs[..., blank], axis=1), losses))
 
-    def run(x: Any, labels: Any, frames: Any, lengths: Any) -> tuple[float, list[Any]]:
-        loss, found = compute(x, *(a.astype(np.int32) for a in (labels, frames, lengths)))
+    row, table = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, width], tf.float32), row, table, row, table, row])
+    def compute(x: Any, frames: Any, labels: Any, lengths: Any, letters: Any, counts: Any) -> Any:
+        with tf.GradientTape() as tape:
+            heads = network.both_heads(x, True) if letters_loss else (network(x, training=True),)
+            loss = total = loss_of(heads[0], labels, frames, lengths)
+            if letters_loss:
+                total = loss + letters_loss * loss_of(heads[1], letters, frames, counts)
+        variables = [v.value for v in network.trainable_variables]
+        return loss, tape.gradient(total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def run(x: Any, *rest: Any) -> tuple[float, list[Any]]:
+        loss, found = compute(x, *(a.astype(np.int32) for a in rest))
         return float(loss), found
 
     return run
+
+
+def optimizer(network: keras.Model, config: Config) -> Any:
+    """AdamW (Loshchilov & Hutter 2019): `apply(gradients, rate)`, `state()` and `restore(state)` as numpy arrays."""
+    return (_TorchAdamW if keras.backend.backend() == "torch" else _KerasAdamW)(network.trainable_variables, config)
+
+
+class _KerasAdamW:
+    def __init__(self, variables: list[Any], config: Config) -> None:
+        self.adam = keras.optimizers.AdamW(
+            config.learning_rate, config.weight_decay, beta_2=BETA_2, global_clipnorm=config.clip_norm
+        )
+        self.adam.exclude_from_weight_decay([v for v in variables if len(v.shape) < 2])
+        self.adam.build(variables)
+
+    def apply(self, found: list[Any], rate: float) -> None:
+        self.adam.learning_rate.assign(rate)
+        self.adam.apply(found)
+
+    def state(self) -> list[Any]:
+        return [keras.ops.convert_to_numpy(v) for v in self.adam.variables]
+
+    def restore(self, state: list[Any]) -> None:
+        for variable, value in zip(self.adam.variables, state, strict=True):
+            variable.assign(value)
+
+
+class _TorchAdamW:
+    """torch's fused step, ten times as fast as the same step made of Keras operations."""
+
+    def __init__(self, variables: list[Any], config: Config) -> None:
+        import torch
+
+        self.parameters, self.clip = [v.value for v in variables], config.clip_norm
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW(groups, config.learning_rate, (0.9, BETA_2), fused=True)
+        for p in self.parameters:
+            self.adam.state[p] = {"step": torch.zeros((), device=p.device)}
+            self.adam.state[p] |= {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+
+    def apply(self, found: list[Any], rate: float) -> None:
+        import torch
+
+        for parameter, gradient in zip(self.parameters, found, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+
+    def state(self) -> list[Any]:
+        return [value.detach().cpu().numpy() for value in self._values()]
+
+    def restore(self, state: list[Any]) -> None:
+        import torch
+
+        for value, saved in zip(self._values(), state, strict=True):
+            value.copy_(torch.from_numpy(np.asarray(saved)))
+
+    def _values(self) -> list[Any]:
+        return [value for p in self.parameters for value in self.adam.state[p].values()]

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from train.augment import AUGMENTATIONS, augment
+from train.augment import augment, parse
 from train.cache import FeatureCache
 from train.config import Config, subsampling
 from train.data import Example
-from train.text import ctc_frames
+from train.text import ctc_frames, spell
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Item = tuple[Example, ...]  # clips that are spoken one after the other
+PAD_FRAMES = 64  # batches are padded to a multiple, so that few shapes occur: libraries prepare for each anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,17 @@ def quiet(config: Config) -> float:
 
 
 def assemble(
-    items: Sequence[Item], data: Data, config: Config, rng: np.random.Generator
+    items: Sequence[Item], data: Data, config: Config, rng: np.random.Generator, varied: float = 1.0
 ) -> tuple[Floats, Integers, Integers, Integers]:
-    """A padded batch: features [B, T, W], labels [B, L], output frames [B], label lengths [B]."""
-    pairs = [_utterance(item, data, config, rng) for item in items]
+    """A padded batch: features [B, T, W], labels [B, L], output frames [B], label lengths [B].
+
+    varied: the share of the utterances that augmentation changes.
+    """
+    pairs = [_utterance(item, data, config, rng, rng.random() < varied) for item in items]
     if data.noises and rng.random() < config.silence * len(items):
         pairs[-1] = _silence(data.noises, rng)
     stride = subsampling(config)
-    longest = -(-max(len(x) for x, _ in pairs) // stride) * stride
+    longest = -(-max(len(x) for x, _ in pairs) // PAD_FRAMES) * PAD_FRAMES
     batch = np.full((len(pairs), longest, config.features.width), quiet(config), np.float32)
     labels = np.zeros((len(pairs), max([1, *(len(y) for _, y in pairs)])), np.int64)
     for i, (x, y) in enumerate(pairs):
@@ -87,8 +91,10 @@ def assemble(
     return batch, labels, np.array([len(x) // stride for x, _ in pairs]), np.array([len(y) for _, y in pairs])
 
 
-def _utterance(item: Item, data: Data, config: Config, rng: np.random.Generator) -> tuple[Floats, list[int]]:
-    """Features and labels of clips spoken one after the other, varied at random.
+def _utterance(
+    item: Item, data: Data, config: Config, rng: np.random.Generator, vary: bool
+) -> tuple[Floats, list[int]]:
+    """Features and labels of clips spoken one after the other, varied at random if asked for.
 
     A streaming network's output lags by right_context frames, so every utterance is followed by as much quiet.
     """
@@ -96,10 +102,11 @@ def _utterance(item: Item, data: Data, config: Config, rng: np.random.Generator)
     recorded = np.concatenate([data.cache.get(e.clip.path) for e in item])
     tail = np.full((config.right_context + int(rng.integers(0, 40)), recorded.shape[1]), quiet(config), np.float32)
     x = np.concatenate([recorded, tail])
-    if config.augment == "none" or config.features.kind != "log_mel":
+    how = parse(config.augment)
+    if not vary or how is None or config.features.kind != "log_mel":
         return x, labels
-    varied = augment(x, AUGMENTATIONS[config.augment], config.features, data.noises, rng)
-    return (varied if len(varied) // subsampling(config) >= ctc_frames(labels) else x), labels
+    varied = augment(x, how, config.features, data.noises, rng)
+    return (varied if len(varied) // subsampling(config) >= ctc_frames(spell(labels, config.vocab)) else x), labels
 
 
 def _silence(noises: Sequence[Floats], rng: np.random.Generator) -> tuple[Floats, list[int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamer.spec import FeatureSpec
+from train.data import DataError
 from train.text import BLANK, ENGLISH
 
 
@@ -22,18 +23,24 @@ class Config:
     vocab: tuple[str, ...] = (BLANK, *ENGLISH)
     groups: int = 0  # letter groups that a new run adds to the vocabulary from its transcripts
     features: FeatureSpec = field(default_factory=FeatureSpec)
-    augment: Literal["heavy", "light", "none"] = "light"
+    augment: str = "light"  # as train.augment.parse reads it
+    ease: float = 0.15  # part of the run over which augmentation sets in: clean speech is learnt from first
     weights: Mapping[str, float] = field(default_factory=dict)  # corpus → how often an epoch hears each of its clips
     dropout: float = 0.05
     language: str = "en"
+    split_by: Literal["clip", "speaker"] = "clip"  # what is held out of corpora that name no splits
+    init: str = ""  # run folder or model file whose weights this run began from
     epochs: float = 60.0
     hours: float = 1e9
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    patience: int = 0  # validations without a better CER after which the run ends; 0: never
     weight_decay: float = 1e-3
-    warmup_steps: int = 400
+    warmup_steps: int = 500
     clip_norm: float = 1.0
-    batch_frames: int = 10_000
-    join: float = 0.25
+    letters_loss: float = 0.5  # weight of the CTC loss of the letters half-way up the streaming network
+    batch_frames: int = 4000
+    join: float = 0.1
     silence: float = 0.02
     right_context: int = 12
     validate_every_minutes: float = 5.0
@@ -49,6 +56,25 @@ def load_config(path: Path) -> Config:
     """Read what `dump` wrote."""
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return Config(**raw | {"vocab": tuple(raw["vocab"]), "features": FeatureSpec(**raw["features"])})
+
+
+def describe(source: Path) -> Config:
+    """What can be begun from: the network, features and vocabulary of a run folder or of an exported .onnx file."""
+    if source.is_dir():
+        if not (source / "config.json").is_file():
+            raise DataError(f"{source} has no config.json: give a run folder of `fit` or an exported .onnx file")
+        saved = load_config(source / "config.json")
+        return Config(saved.network, saved.size, saved.vocab, features=saved.features, language=saved.language)
+    from streamer.model import ModelError, load
+
+    try:
+        spec = load(source).spec
+    except ModelError as error:
+        raise DataError(str(error)) from None
+    told = spec.training.get("config", {})
+    if "network" not in told or "size" not in told:
+        raise DataError(f"{source} does not say which network it is: give the run folder it was exported from")
+    return Config(told["network"], told["size"], spec.vocab, features=spec.features, language=spec.language)
 
 
 def subsampling(config: Config) -> int:

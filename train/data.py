@@ -12,7 +12,9 @@ from typing import TextIO
 
 import numpy as np
 
-from train.text import ctc_frames, encode, normalise
+from train.text import ctc_frames, encode, normalise, spell
+
+UNREADABLE = "unreadable audio"
 
 
 class DataError(Exception):
@@ -74,13 +76,37 @@ def _read_ljspeech(folder: Path) -> list[Clip]:
     return [Clip(folder / "wavs" / f"{row[0]}.wav", normalise(row[-1]), corpus=folder.name) for row in rows]
 
 
-def split_clips(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips: by the split column if there is one (train; dev or val), else a random tenth."""
+def write_manifest(path: Path, clips: Iterable[Clip]) -> None:
+    """A CSV manifest that `read_corpus` reads, with absolute paths."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "text", "split", "speaker", "corpus"])
+        writer.writerows([c.path.resolve(), c.text, c.split, c.speaker, c.corpus] for c in clips)
+
+
+def split_clips(clips: Sequence[Clip], seed: int, by: str = "clip") -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips: by the split column if there is one (train; dev or val), else a random tenth.
+
+    by: "speaker" holds out whole speakers, as many as a tenth of the clips takes.
+    """
     if any(clip.split for clip in clips):
         return [c for c in clips if c.split == "train"], [c for c in clips if c.split in ("dev", "val", "valid")]
+    if by == "speaker":
+        return _split_speakers(clips, seed)
     order = np.random.default_rng(seed).permutation(len(clips))
     held_out = max(1, len(clips) // 10)
     return [clips[i] for i in order[held_out:]], [clips[i] for i in order[:held_out]]
+
+
+def _split_speakers(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], list[Clip]]:
+    sizes = Counter(clip.speaker for clip in clips)
+    if len(sizes) < 2:
+        raise DataError(f"all clips of {clips[0].corpus} are of one speaker: split them by clip")
+    names, held_out = sorted(sizes), set[str]()
+    for i in np.random.default_rng(seed).permutation(len(names)):
+        if len(held_out) < len(names) - 1 and sum(sizes[name] for name in held_out) < len(clips) / 10:
+            held_out.add(names[i])
+    return [c for c in clips if c.speaker not in held_out], [c for c in clips if c.speaker in held_out]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +120,26 @@ class Example:
 
 def examples(
     clips: Iterable[Clip], frames: dict[Path, int], vocab: Sequence[str], subsampling: int
-) -> tuple[list[Example], Counter[str]]:
-    """Clips that can be trained on, and how many were dropped for which reason.
+) -> tuple[list[Example], list[tuple[Clip, str]]]:
+    """Clips that can be trained on, and those that were dropped, with the reason.
 
     frames: feature frames of every readable recording.
     """
-    kept, dropped = [], Counter[str]()
+    kept, dropped = list[Example](), list[tuple[Clip, str]]()
+    taken = set[Path]()
     for clip in clips:
         labels = encode(clip.text, vocab)
-        if clip.path not in frames:
-            dropped["unreadable audio"] += 1
+        if clip.path in taken:
+            dropped.append((clip, "a path given twice"))
+        elif clip.path not in frames:
+            dropped.append((clip, UNREADABLE))
         elif not clip.text:
-            dropped["empty transcript"] += 1
+            dropped.append((clip, "empty transcript"))
         elif labels is None:
-            dropped["character outside the vocabulary"] += 1
-        elif ctc_frames(labels) > frames[clip.path] // subsampling:
-            dropped["transcript too long for its audio"] += 1
+            dropped.append((clip, "character outside the vocabulary"))
+        elif ctc_frames(spell(labels, vocab)) > frames[clip.path] // subsampling:
+            dropped.append((clip, "transcript too long for its audio"))
         else:
             kept.append(Example(clip, tuple(labels), frames[clip.path]))
+            taken.add(clip.path)
     return kept, dropped

@@ -15,6 +15,7 @@ from train import network
 from train.checkpoint import load_checkpoint
 from train.config import Config, load_config, subsampling
 from train.data import DataError
+from train.weights import name_weights
 
 OPSET = 17
 CHUNK_FRAMES = 16  # 160 ms: how often a streaming model is run
@@ -99,6 +100,7 @@ def to_onnx(net: keras.Model, config: Config) -> Any:
 
     traced = tf.function(run, input_signature=signature)
     graph, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
+    name_weights(graph, net)
     return _tidy(graph, ["log_probs", *(f"next_{name}" for name in shapes)])
 
 

@@ -13,8 +13,13 @@ import numpy as np
 from keras import layers, ops
 
 from train.config import Config
+from train.text import letters
 
-SIZES = {"small": (192, 3), "base": (320, 5), "large": (512, 5)}  # LSTM units, LSTM layers
+SIZES = {  # channels of the first convolution; units; blocks: C looks at the last frames, L remembers
+    "small": (96, 192, "CLCL"),
+    "base": (160, 320, "CCLCCL"),
+    "large": (256, 512, "CCLCCL"),
+}
 
 
 class GlobalNorm(layers.Layer):
@@ -52,25 +57,58 @@ class FusedLSTM(layers.LSTM):
         return h[0], y, [h[0], c[0]]
 
 
+class ConvBlock(layers.Layer):
+    """What the last `kernel` frames say: a depthwise causal convolution, then two dense layers (Liu et al. 2022)."""
+
+    kernel, expansion = 9, 3
+
+    def __init__(self, units: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.depthwise = layers.DepthwiseConv1D(self.kernel, padding="valid", name="depthwise")
+        self.norm = layers.LayerNormalization(name="norm")
+        self.widen = layers.Dense(self.expansion * units, activation="silu", name="widen")
+        self.narrow = layers.Dense(units, name="narrow")
+
+    def call(self, x: Any, cache: Any) -> Any:
+        """[batch, frames, units] and the kernel - 1 frames before them; returns as many frames, and the next cache."""
+        seen = ops.concatenate([ops.cast(cache, x.dtype), x], axis=1)
+        return self.narrow(self.widen(self.norm(self.depthwise(seen)))), seen[:, 1 - self.kernel :]
+
+
 class StreamingNetwork(keras.Model):
-    """Two strided causal convolutions, then residual unidirectional LSTMs, then log-softmax over the vocabulary.
+    """Two strided causal convolutions, residual convolution blocks and LSTMs, then log-softmax over the vocabulary.
 
     `step(x, state)` maps features [batch, frames, width] and a state to log_probs [batch, frames / 4, vocab] and the
     next state; `call` runs a whole utterance from the zero state, which is the same thing as one big step.
+
+    Half-way up, a second head names single letters. It only helps to train (intermediate CTC, Lee & Watanabe 2021):
+    letters are found long before groups of letters are. Its tokens are the first `letters` of the vocabulary.
     """
 
     kernel = 5
 
-    def __init__(self, width: int, vocab: int, size: str = "base", dropout: float = 0.1) -> None:
+    def __init__(self, width: int, vocab: int, letters: int, size: str = "base", dropout: float = 0.1) -> None:
         super().__init__()
-        units, depth = SIZES[size]
-        self.width, self.units = width, units
+        first, units, self.plan = SIZES[size]
+        self.width, self.units, self.fronts = width, units, (first, units)
         self.norm = GlobalNorm(name="norm")
-        self.convs = [layers.Conv1D(units, self.kernel, strides=2, padding="valid", name=f"conv{i}") for i in range(2)]
+        self.convs = [
+            layers.Conv1D(n, self.kernel, strides=2, padding="valid", name=f"conv{i}")
+            for i, n in enumerate(self.fronts)
+        ]
         self.conv_norms = [layers.LayerNormalization(name=f"conv_norm{i}") for i in range(2)]
-        self.lstms = [FusedLSTM(units, return_sequences=True, return_state=True, name=f"lstm{i}") for i in range(depth)]
-        self.lstm_norms = [layers.LayerNormalization(name=f"lstm_norm{i}") for i in range(depth)]
+        self.blocks = [
+            ConvBlock(units, name=f"block{i}")
+            if kind == "C"
+            else FusedLSTM(units, return_sequences=True, return_state=True, name=f"lstm{i}")
+            for i, kind in enumerate(self.plan)
+        ]
+        self.lstm_norms = [
+            layers.LayerNormalization(name=f"lstm_norm{i}") for i, kind in enumerate(self.plan) if kind == "L"
+        ]
         self.dropout = layers.Dropout(dropout, noise_shape=(None, 1, None))  # one mask for all time
+        self.letters_norm = layers.LayerNormalization(name="letters_norm")
+        self.letters_head = layers.Dense(letters, name="letters_head")
         self.final_norm = layers.LayerNormalization(name="final_norm")
         self.head = layers.Dense(vocab, name="head")
 
@@ -78,30 +116,57 @@ class StreamingNetwork(keras.Model):
         """Name and shape (without the batch axis) of every piece of state, in order."""
         shapes: dict[str, tuple[int, ...]] = {
             "cache0": (self.kernel - 2, self.width),
-            "cache1": (self.kernel - 2, self.units),
+            "cache1": (self.kernel - 2, self.fronts[0]),
         }
-        for i in range(len(self.lstms)):
-            shapes |= {f"h{i}": (self.units,), f"c{i}": (self.units,)}
+        for i, kind in enumerate(self.plan):
+            if kind == "C":
+                shapes[f"block{i}"] = (ConvBlock.kernel - 1, self.units)
+            else:
+                shapes |= {f"h{i}": (self.units,), f"c{i}": (self.units,)}
         return shapes
 
-    def step(self, x: Any, state: dict[str, Any], training: bool = False) -> tuple[Any, dict[str, Any]]:
+    def step(self, x: Any, state: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """One step over a multiple of 4 frames; returns log_probs and the next state."""
+        _, x, after = self._encode(x, state)
+        return _log_softmax(self.head(self.final_norm(x))), after
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """log_probs of whole utterances."""
+        return self.both_heads(x, training)[0]
+
+    def both_heads(self, x: Any, training: bool) -> tuple[Any, Any]:
+        """log_probs of whole utterances: tokens [batch, frames / 4, vocab], and letters half-way up."""
+        batch = ops.shape(x)[0]
+        zeros = {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
+        half, x, _ = self._encode(x, zeros, training)
+        tokens = _log_softmax(self.head(self.final_norm(x)))
+        return tokens, _log_softmax(self.letters_head(self.letters_norm(half)))
+
+    def _encode(self, x: Any, state: dict[str, Any], training: bool = False) -> tuple[Any, Any, dict[str, Any]]:
+        """What half of the blocks and what all blocks make of the features, and the next state."""
         after: dict[str, Any] = {}
         x = self.norm(x)
         for i, (conv, norm) in enumerate(zip(self.convs, self.conv_norms, strict=True)):
             x = ops.concatenate([ops.cast(state[f"cache{i}"], x.dtype), x], axis=1)
             after[f"cache{i}"] = x[:, -(self.kernel - 2) :]
             x = ops.silu(norm(conv(x)))
+        half, norms = x, iter(self.lstm_norms)
         x = self.dropout(x, training=training)
-        for i, (lstm, norm) in enumerate(zip(self.lstms, self.lstm_norms, strict=True)):
-            y, after[f"h{i}"], after[f"c{i}"] = lstm(norm(x), initial_state=[state[f"h{i}"], state[f"c{i}"]])
+        for i, (kind, block) in enumerate(zip(self.plan, self.blocks, strict=True)):
+            if kind == "C":
+                y, after[f"block{i}"] = block(x, state[f"block{i}"])
+            else:
+                y, after[f"h{i}"], after[f"c{i}"] = block(
+                    next(norms)(x), initial_state=[state[f"h{i}"], state[f"c{i}"]]
+                )
             x = x + self.dropout(y, training=training)
-        return ops.log_softmax(ops.cast(self.head(self.final_norm(x)), "float32")), after
+            if i + 1 == len(self.plan) // 2:
+                half = x
+        return half, x, after
 
-    def call(self, x: Any, training: bool = False) -> Any:
-        batch = ops.shape(x)[0]
-        zeros = {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
-        return self.step(x, zeros, training)[0]
+
+def _log_softmax(x: Any) -> Any:
+    return ops.log_softmax(ops.cast(x, "float32"))
 
 
 def tutorial_network(width: int, vocab: int, dropout: float) -> keras.Model:
@@ -128,6 +193,6 @@ def build(config: Config) -> keras.Model:
     width, vocab = config.features.width, len(config.vocab)
     if config.network == "tutorial":
         return tutorial_network(width, vocab, config.dropout)
-    network = StreamingNetwork(width, vocab, config.size, config.dropout)
+    network = StreamingNetwork(width, vocab, len(letters(config.vocab)), config.size, config.dropout)
     network(np.zeros((1, 16, width), np.float32))
     return network

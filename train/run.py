@@ -8,102 +8,119 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from train.cache import FeatureCache
 from train.config import Config, load_config, subsampling
-from train.data import Clip, DataError, Example, examples, read_corpus, split_clips
-from train.text import letter_groups
+from train.data import UNREADABLE, Clip, DataError, examples, read_corpus, split_clips, write_manifest
+from train.text import BLANK, alphabet, letter_groups
+
+UNREADABLE_SHARE = 0.1  # of the recordings: with more, something is wrong with the manifest
 
 
 def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: Path, folder: Path) -> None:
-    """Read corpora, compute missing features, say what was dropped, and write the run folder's data.json."""
-    train: list[Clip] = []
-    valid: list[Clip] = []
+    """Read corpora, compute missing features, and write the run folder: config, train.csv, val.csv, dropped.csv."""
+    train, valid = _read(sources, config)
+    config = dataclasses.replace(config, vocab=_vocabulary(config, [clip.text for clip in train]))
+    features = FeatureCache(cache, config.features)
+    noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
+    frames = features.add([c.path for c in [*train, *valid]] + noises, os.cpu_count() or 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    refused = list[tuple[Clip, str]]()
+    for name, clips in (("train", train), ("val", valid)):
+        kept, dropped = examples(clips, frames, config.vocab, subsampling(config))
+        hours = sum(e.frames for e in kept) * config.features.frame_shift / config.features.sample_rate / 3600
+        print(f"{name}: {len(kept)} clips, {hours:.2f} h{_reasons(dropped)}", flush=True)
+        refused += dropped
+        write_manifest(folder / f"{name}.csv", (dataclasses.replace(e.clip, split=name) for e in kept))
+        write_manifest(folder / "dropped.csv", (dataclasses.replace(clip, split=why) for clip, why in refused))
+        unreadable = [clip.path for clip, reason in dropped if reason == UNREADABLE]
+        if len(unreadable) > UNREADABLE_SHARE * len(clips):
+            raise DataError(
+                f"{len(unreadable)} of {len(clips)} recordings cannot be read, {unreadable[0]} among them: "
+                f"see {folder / 'dropped.csv'} and mend the manifest"
+            )
+        if not kept:
+            raise DataError(f"no {name} clips are left: give a manifest with a split column (train, dev) or more data")
+    config.dump(folder / "config.json")
+    told = {"cache": str(cache.resolve()), "noises": [str(p.resolve()) for p in noises if p in frames]}
+    (folder / "data.json").write_text(json.dumps(told))
+
+
+def _read(sources: Sequence[Path], config: Config) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips of all corpora."""
+    train, valid = list[Clip](), list[Clip]()
     for source in sources:
         clips = read_corpus(source)
-        parts = split_clips(clips, config.seed)
+        parts = split_clips(clips, config.seed, config.split_by)
         train += parts[0]
         valid += parts[1]
         others = len(clips) - len(parts[0]) - len(parts[1])
         print(f"{source}: {len(clips)} clips" + (f", {others} of them of other splits" if others else ""), flush=True)
-    if config.groups:
-        found = letter_groups((clip.text for clip in train), config.groups)
-        config = dataclasses.replace(config, vocab=(*config.vocab, *found))
-    features = FeatureCache(cache, config.features)
-    noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
-    cores = os.cpu_count() or 1
-    frames = features.add([c.path for c in [*train, *valid]] + noises, cores)
-    told: dict[str, object] = {
-        "cache": str(cache.resolve()),
-        "noises": [str(p.resolve()) for p in noises if p in frames],
-    }
-    for name, clips in (("train", train), ("valid", valid)):
-        kept, dropped = examples(clips, frames, config.vocab, subsampling(config))
-        hours = sum(e.frames for e in kept) * config.features.frame_shift / config.features.sample_rate / 3600
-        print(f"{name}: {len(kept)} clips, {hours:.2f} h{_reasons(dropped)}", flush=True)
-        if not kept:
-            raise DataError(f"no {name} clips are left: give a manifest with a split column (train, dev) or more data")
-        told[name] = [[str(e.clip.path.resolve()), e.clip.text, e.clip.corpus, list(e.labels), e.frames] for e in kept]
-    folder.mkdir(parents=True, exist_ok=True)
-    config.dump(folder / "config.json")
-    (folder / "data.json").write_text(json.dumps(told))
+    return train, valid
 
 
-def _reasons(dropped: Counter[str]) -> str:
-    listed = ", ".join(f"{count} with {reason}" for reason, count in dropped.most_common())
-    return f"; dropped {sum(dropped.values())}: {listed}" if dropped else ""
+def _vocabulary(config: Config, texts: Sequence[str]) -> tuple[str, ...]:
+    """The configured one, or the transcripts' own alphabet where none is, and the letter groups asked for."""
+    vocab = config.vocab or (BLANK, *alphabet(texts))
+    if not config.vocab:
+        print(f"vocabulary: {' '.join(vocab[2:])}", flush=True)
+    found = letter_groups(texts, config.groups) if config.groups else []
+    return (*vocab, *(group for group in found if set(group) <= set(vocab)))
 
 
-def start(folder: Path, workers: int) -> None:
-    """Fit in `workers` processes that share gradients; returns when all are done, DataError when one fails."""
-    with tempfile.TemporaryDirectory() as place:
-        commands = [
-            [sys.executable, "-m", "train.run", str(folder), str(rank), str(workers), f"{place}/meeting"]
-            for rank in range(workers)
-        ]
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end with it
-        processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
-        try:
-            failed = [p.wait() for p in processes]
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait()
+def _reasons(dropped: Sequence[tuple[Clip, str]]) -> str:
+    counts = Counter(reason for _, reason in dropped)
+    listed = ", ".join(f"{count} with {reason}" for reason, count in counts.most_common())
+    return f"; dropped {len(dropped)}: {listed}" if dropped else ""
+
+
+def start(folder: Path, cluster: Sequence[str], ranks: Sequence[int]) -> None:
+    """Fit in processes that share gradients: those of `ranks` run here; returns when all are done.
+
+    cluster: HOST:PORT of every worker. DataError when one fails.
+    """
+    commands = [[sys.executable, "-m", "train.run", str(folder), ",".join(cluster), str(rank)] for rank in ranks]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end with it
+    processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
+    try:
+        failed = [p.wait() for p in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
     if any(failed):
         raise DataError(
             f"training in {folder} stopped with an error, see above; the same command goes on from its checkpoint"
         )
 
 
-def work(folder: Path, rank: int, workers: int, meeting_place: Path) -> None:
+def work(folder: Path, cluster: Sequence[str], rank: int) -> None:
     """One worker process."""
-    import keras
-
-    from train import backends
     from train.batch import Data
     from train.fit import fit
+    from train.workers import join
 
     config = load_config(folder / "config.json")
-    if keras.backend.backend() == "torch":
-        backends.join_workers(rank, workers, meeting_place)
+    workers = join(cluster, rank)
     told = json.loads((folder / "data.json").read_text())
     cache = FeatureCache(Path(told["cache"]), config.features)
-    train, valid = (
-        [Example(Clip(Path(p), text, corpus=corpus), tuple(labels), n) for p, text, corpus, labels, n in told[kind]]
-        for kind in ("train", "valid")
-    )
     noises = [Path(p) for p in told["noises"]]
-    wanted = [e.clip.path for e in [*train, *valid]] + noises
-    if len(cache.known(wanted)) < len(set(wanted)):
+    clips = {name: read_corpus(folder / f"{name}.csv") for name in ("train", "val")}
+    wanted = [c.path for name in clips for c in clips[name]] + noises
+    frames = cache.known(wanted)
+    if len(frames) < len(set(wanted)):
         raise SystemExit(f"recordings of {folder} changed or went since it began: begin a new run with another --out")
-    fit(config, Data(train, valid, [cache.get(p) for p in noises], cache), folder, rank, workers)
+    train, valid = (examples(clips[name], frames, config.vocab, subsampling(config))[0] for name in clips)
+    fit(config, Data(train, valid, [cache.get(p) for p in noises], cache), folder, workers)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    work(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+    try:
+        work(Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3]))
+    except DataError as error:
+        sys.exit(f"Error: {error}")

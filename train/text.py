@@ -29,6 +29,12 @@ def normalise(text: str) -> str:
     return " ".join(word for word in words if word)
 
 
+def alphabet(texts: Iterable[str], rarest: int = 5) -> tuple[str, ...]:
+    """The characters of normalised transcripts that occur at least `rarest` times, the space first."""
+    counts = Counter(itertools.chain.from_iterable(texts))
+    return (" ", *sorted(c for c, n in counts.items() if n >= rarest and c != " "))
+
+
 def letter_groups(texts: Iterable[str], count: int) -> list[str]:
     """The `count` groups of letters that byte-pair encoding joins first (Sennrich et al. 2016), never across words."""
     words = {tuple(word): n for word, n in Counter(word for text in texts for word in text.split()).items()}
@@ -69,6 +75,17 @@ def encode(text: str, vocab: Sequence[str]) -> list[int] | None:
         labels.append(index[text[at : at + size]])
         at += size
     return labels
+
+
+def letters(vocab: Sequence[str]) -> list[str]:
+    """The blank and the single characters that a vocabulary begins with, before its letter groups."""
+    return [vocab[0], *itertools.takewhile(lambda token: len(token) == 1, vocab[1:])]
+
+
+def spell(labels: Iterable[int], vocab: Sequence[str]) -> list[int]:
+    """Label indices of the same text in single letters."""
+    index = {letter: i for i, letter in enumerate(letters(vocab))}
+    return [index[letter] for label in labels for letter in vocab[label]]
 
 
 def ctc_frames(labels: Sequence[int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,24 +12,23 @@ from numpy.typing import NDArray
 from streamer import ctc
 from train.batch import Data, quiet
 from train.config import Config, subsampling
+from train.data import Example
 from train.text import error_rate
 
 Floats = NDArray[np.float32]
+Heard = Sequence[tuple[Example, tuple[ctc.WordSpan, ...]]]  # words in output frames
 
 
-def validate(net: keras.Model, data: Data, config: Config) -> tuple[float, float, str]:
-    """Greedy CER and WER over the validation clips, and one example to look at."""
-    pairs = []
-    for batch in predict(net, data, config):
-        pairs += batch
-    cer = error_rate(pairs)
-    wer = error_rate((reference.split(), heard.split()) for reference, heard in pairs)
-    reference, heard = pairs[len(pairs) // 2]
-    return cer, wer, f"{heard!r} for {reference!r}"
+def validate(net: keras.Model, data: Data, config: Config) -> tuple[float, float, Heard]:
+    """Greedy CER and WER over the validation clips, and the words heard of each, the shortest clip first."""
+    heard = [pair for batch in predict(net, data, config) for pair in batch]
+    pairs = [(example.clip.text, " ".join(word.text for word in words)) for example, words in heard]
+    wer = error_rate((reference.split(), text.split()) for reference, text in pairs)
+    return error_rate(pairs), wer, heard
 
 
-def predict(net: keras.Model, data: Data, config: Config) -> Iterator[list[tuple[str, str]]]:
-    """Batches of (reference, greedy transcript)."""
+def predict(net: keras.Model, data: Data, config: Config) -> Iterator[Heard]:
+    """Batches of (example, words of its greedy transcript)."""
     ordered = sorted(data.valid, key=lambda e: e.frames)
     for at in range(0, len(ordered), 24):
         some = ordered[at : at + 24]
@@ -40,8 +39,7 @@ def predict(net: keras.Model, data: Data, config: Config) -> Iterator[list[tuple
         log_probs = keras.ops.convert_to_numpy(run(net, x))
         limit = [(e.frames + config.right_context) // subsampling(config) for e in some]
         heard = [ctc.step(ctc.Hypothesis(), row[:n], blank=0) for row, n in zip(log_probs, limit, strict=True)]
-        texts = [" ".join(word.text for word in ctc.words(h, config.vocab)) for h in heard]
-        yield [(e.clip.text, text) for e, text in zip(some, texts, strict=True)]
+        yield [(e, ctc.words(h, config.vocab)) for e, h in zip(some, heard, strict=True)]
 
 
 def run(net: keras.Model, x: Floats) -> Any:
