@@ -87,6 +87,10 @@ model: .venv-test/installed
 	    --weight synth=0.6 --weight librispeech=2 --weight commonvoice=3 --weight ljspeech=1.5 \
 	    --weight digits=0.3 --weight alphanumeric=0.3
 	$(TEST) -m train.cli export runs/english models/english.onnx --int8
+	$(TEST) -m train.cli lm "$(TEXTS)/nltk-gutenberg.txt.xz" "$(TEXTS)/sotu.txt.xz" "$(TEXTS)/wordnet-glosses.txt.xz" \
+	    "$(CORPORA)/ljspeech_sentences.csv" "$(CORPORA)" --exclude LJ001 --exclude LJ002 --exclude LJ050 --out models/english.lm
+	$(TEST) -m train.cli tune models/english.onnx models/english.lm "$(CORPORA)" --split dev
+	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --lm none
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
 
 clean:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from streamer import engine
-from streamer.model import AcousticModel, find, load
+from streamer.model import AcousticModel, find, find_lm, load
 from streamer.probe import signal
 from streamer.recognizer import Recognizer
 
@@ -28,7 +28,7 @@ def one_stream(model: AcousticModel) -> float:
     """CPU seconds per second of audio of a single stream, features to events."""
     rate = model.spec.features.sample_rate
     samples = signal(SECONDS * rate, rate)
-    recognizer = Recognizer(model.spec, model.initial_state)
+    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
     started = time.process_time()
     for _ in engine.feed(model, recognizer, samples):
         pass
@@ -39,7 +39,7 @@ def batched(model: AcousticModel, streams: int, seconds: int = 8) -> float:
     """CPU seconds per second of audio when the chunks of many streams go through the model together."""
     rate = model.spec.features.sample_rate
     samples = signal(seconds * rate, rate)
-    recognizers = [Recognizer(model.spec, model.initial_state) for _ in range(streams)]
+    recognizers = [Recognizer(model.spec, model.initial_state, decoder=model.decoder) for _ in range(streams)]
     started = time.process_time()
     for at in range(0, len(samples), rate):
         for recognizer in recognizers:
@@ -76,7 +76,7 @@ def best(measure: Callable[[], float], times: int = 3) -> float:
 def main() -> None:
     """Measure and print a Markdown table."""
     path = find(sys.argv[1] if len(sys.argv) > 1 else None)
-    model = load(path)
+    model = load(path, find_lm(None, path))
     alone = best(lambda: one_stream(model))
     together = best(lambda: batched(model, 16))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

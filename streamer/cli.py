@@ -33,6 +33,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.option("--rate", type=click.IntRange(1000, 384_000), help="Sample rate of s16le on standard input.")
 @click.option("--realtime", is_flag=True, help="Play files at the speed they were spoken.")
 @click.option("--model", "model_name", metavar="PATH|NAME", help="An .onnx file, or the name of a shipped model.")
+@click.option("--lm", "lm_name", metavar="PATH|none", help="A language model.  [default: the .lm beside the model]")
 @click.option("--check", is_flag=True, help="Check the model file against its own probe and exit.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "srt", "vtt"]), default="text", show_default=True)
 @click.option("--partials", is_flag=True, help="Print partials too when stdout is not a terminal.")
@@ -50,6 +51,7 @@ def main(
     rate: int | None,
     realtime: bool,
     model_name: str | None,
+    lm_name: str | None,
     check: bool,
     form: str,
     partials: bool,
@@ -67,11 +69,12 @@ def main(
     import asyncio
 
     from streamer.intake import SourceError
-    from streamer.model import ModelError, find, load
+    from streamer.model import ModelError, find, find_lm, load
     from streamer.server import ServerError
 
     try:
-        model = load(find(model_name))
+        path = find(model_name)
+        model = load(path, None if check else find_lm(lm_name, path))
         if check:
             from streamer.probe import check as recompute
 

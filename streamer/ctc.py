@@ -34,6 +34,11 @@ class Hypothesis:
     frame: int = 0
     trailing_blanks: int = 0
 
+    @property
+    def spoken(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class WordSpan:
@@ -81,3 +86,32 @@ def _words(hypothesis: Hypothesis, vocab: Sequence[str]) -> Iterator[WordSpan]:
             confidence = float(np.exp(np.mean([np.log(max(t.probability, 1e-9)) for t in run])))
             yield WordSpan("".join(vocab[t.id] for t in run), run[0].start, run[-1].end, min(confidence, 1.0))
             run = []
+
+
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """The decoder without a language model; what it has decoded never changes."""
+
+    vocab: Sequence[str]
+    blank: int
+
+    @property
+    def start(self) -> Hypothesis:
+        """Before the first frame."""
+        return Hypothesis()
+
+    def step(self, hypothesis: Hypothesis, log_probs: Floats) -> Hypothesis:
+        """Decode more frames; log_probs: float32 [frames, vocab]."""
+        return step(hypothesis, log_probs, self.blank)
+
+    def words(self, hypothesis: Hypothesis, ended: bool = False) -> tuple[WordSpan, ...]:
+        """The words decoded so far."""
+        return words(hypothesis, self.vocab)
+
+    def settled(self, hypothesis: Hypothesis) -> int:
+        """How many words can no longer change: all but one that may go on."""
+        return len(words(hypothesis, self.vocab)) - self.within_word(hypothesis)
+
+    def within_word(self, hypothesis: Hypothesis) -> bool:
+        """Whether the last word may go on."""
+        return bool(hypothesis.tokens) and self.vocab[hypothesis.tokens[-1].id] != " "

@@ -118,7 +118,7 @@ async def _caption(daemon: Daemon, source: Source) -> None:
     """One source from its Hello to its last final."""
     spec = daemon.model.spec
     rate = spec.features.sample_rate
-    recognizer = Recognizer(spec, daemon.model.initial_state)
+    recognizer = Recognizer(spec, daemon.model.initial_state, decoder=daemon.model.decoder)
     finish = functools.partial(engine.finish, daemon.model, recognizer)
     greeted = False
     try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from streamer.ctc import Hypothesis
+from typing import Literal, Protocol
 
 Rule = Literal["silence", "pause", "length"]
 
@@ -23,11 +21,22 @@ class Endpointing:
     length_seconds: float = 20.0
 
 
-def fires(hypothesis: Hypothesis, step_seconds: float, limits: Endpointing) -> Rule | None:
+class Decoded(Protocol):
+    """What the rules look at: output frames decoded, those at the end that are blank, whether anything was said."""
+
+    @property
+    def frame(self) -> int: ...
+    @property
+    def trailing_blanks(self) -> int: ...
+    @property
+    def spoken(self) -> bool: ...
+
+
+def fires(hypothesis: Decoded, step_seconds: float, limits: Endpointing) -> Rule | None:
     """The rule that ends the segment now, or None; step_seconds: the duration of an output frame."""
     quiet = hypothesis.trailing_blanks * step_seconds
-    if hypothesis.tokens and quiet >= limits.pause_seconds:
+    if hypothesis.spoken and quiet >= limits.pause_seconds:
         return "pause"
-    if not hypothesis.tokens and quiet >= limits.silence_seconds:
+    if not hypothesis.spoken and quiet >= limits.silence_seconds:
         return "silence"
     return "length" if hypothesis.frame * step_seconds >= limits.length_seconds else None

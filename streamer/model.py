@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.beam import BeamSearch
+from streamer.ctc import Greedy
+from streamer.lm import ARRAYS, LanguageModel, load_language_spec
+from streamer.recognizer import Decoder
 from streamer.spec import METADATA_KEY, ModelSpec, SpecError, load_spec
 
 Floats = NDArray[np.float32]
@@ -30,8 +36,10 @@ class AcousticModel:
     is a state [batch, ...] with an output `next_NAME`.
     """
 
-    def __init__(self, session: Any, spec: ModelSpec) -> None:
+    def __init__(self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None) -> None:
         self.spec = spec
+        greedy = Greedy(spec.vocab, spec.blank)
+        self.decoder: Decoder = BeamSearch(spec.vocab, spec.blank, lm) if lm else greedy
         self._session = session
         self._shapes = {i.name: tuple(i.shape[1:]) for i in session.get_inputs() if i.name != "features"}
         self._outputs = ["log_probs", *(f"next_{name}" for name in self._shapes)]
@@ -59,8 +67,29 @@ def find(name: str | None) -> Path:
     return shipped if name is None or (shipped.is_file() and not Path(name).is_file()) else Path(name)
 
 
-def load(path: Path) -> AcousticModel:
-    """Read a model file; ModelError names what is wrong with it."""
+def find_lm(name: str | None, model: Path) -> Path | None:
+    """The language model's file: the one beside the acoustic model for None, if there is one; none for "none"."""
+    if name is None:
+        beside = model.with_suffix(".lm")
+        return beside if beside.is_file() else None
+    return None if name == "none" else Path(name)
+
+
+def load_lm(path: Path) -> LanguageModel:
+    """Read a language model file; ModelError names what is wrong with it."""
+    if not path.is_file():
+        raise ModelError(f"no language model at {path}: give --lm a file made by `asr-train lm`, or none")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return LanguageModel(load_language_spec(str(arrays["spec"])), {name: arrays[name] for name in ARRAYS})
+    except SpecError as error:
+        raise ModelError(f"{path}: {error}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{path} is not a language model ({error}): give --lm a file made by `asr-train lm`") from None
+
+
+def load(path: Path, lm: Path | None = None) -> AcousticModel:
+    """Read a model file, and a language model to decode with; ModelError names what is wrong with them."""
     import onnxruntime
 
     if not path.is_file():
@@ -84,7 +113,12 @@ def load(path: Path) -> AcousticModel:
         spec = load_spec(text)
     except SpecError as error:
         raise ModelError(f"{path}: {error}") from None
-    model = AcousticModel(session, spec)
+    language = load_lm(lm) if lm else None
+    if language and language.spec.language != spec.language:
+        raise ModelError(
+            f"{lm} is for the language {language.spec.language!r}, {path} for {spec.language!r}: give --lm none"
+        )
+    model = AcousticModel(session, spec, language)
     _verify(path, session, model)
     return model
 

@@ -7,19 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer import ctc, endpoint
+from streamer import endpoint
 from streamer.chunker import Chunker
-from streamer.ctc import Hypothesis
-from streamer.endpoint import Endpointing
+from streamer.ctc import Greedy, WordSpan
+from streamer.endpoint import Decoded, Endpointing
 from streamer.events import Event, Final, Gap, Partial, Word
 from streamer.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 State = Mapping[str, Floats]
+
+
+class Decoder(Protocol):
+    """What turns log_probs into words; what it has decoded so far is a value that `step` replaces."""
+
+    @property
+    def start(self) -> Decoded: ...
+    def step(self, decoded: Any, log_probs: Floats) -> Decoded: ...
+    def words(self, decoded: Any, ended: bool = False) -> tuple[WordSpan, ...]: ...
+    def settled(self, decoded: Any) -> int: ...
+    def within_word(self, decoded: Any) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +49,15 @@ class Recognizer:
     `flush` ends the stream: the remaining Requests are padded with silence and the last one closes the segment.
     """
 
-    def __init__(self, spec: ModelSpec, initial: State, limits: Endpointing | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec, initial: State, limits: Endpointing | None = None, decoder: Decoder | None = None
+    ) -> None:
         self.spec = spec
+        self._decoder: Decoder = decoder or Greedy(spec.vocab, spec.blank)
         self.limits = limits or Endpointing()
         self._initial, self._state = initial, initial
         self._chunker = Chunker(spec)
-        self._hypothesis = Hypothesis()
+        self._hypothesis = self._decoder.start
         self._segment = 0
         self._segment_frame = 0  # output frames from the origin to the segment's start
         self._shown = ""
@@ -77,11 +92,13 @@ class Recognizer:
     def advance(self, log_probs: Floats, state: State) -> list[Event]:
         """Take the model's answer to the last Request: float32 [chunk_steps, vocab] and the state after it."""
         self._state = state
-        hypothesis = ctc.step(self._hypothesis, self._new(log_probs), self.spec.blank)
+        hypothesis = self._decoder.step(self._hypothesis, self._new(log_probs))
         self._hypothesis = hypothesis
         step_seconds = self.spec.step_samples / self.spec.features.sample_rate
         rule = endpoint.fires(hypothesis, step_seconds, self.limits)
-        if rule is None or (rule == "length" and self._within_word() and hypothesis.frame < 2 * self._longest()):
+        if rule is None or (
+            rule == "length" and self._decoder.within_word(hypothesis) and hypothesis.frame < 2 * self._longest()
+        ):
             return self._partial()
         events = self._close()
         if rule == "length":
@@ -123,30 +140,26 @@ class Recognizer:
     def _segment_start(self) -> int:
         return self._chunker.origin + self._segment_frame * self.spec.step_samples
 
-    def _within_word(self) -> bool:
-        tokens = self._hypothesis.tokens
-        return bool(tokens) and self.spec.vocab[tokens[-1].id] != " "
-
     def _longest(self) -> float:
         """Output frames after which a segment is cut, at the next space if there is one before twice as many."""
         return self.limits.length_seconds * self.spec.features.sample_rate / self.spec.step_samples
 
     def _partial(self) -> list[Event]:
-        spans = ctc.words(self._hypothesis, self.spec.vocab)
+        spans = self._decoder.words(self._hypothesis)
         text = " ".join(span.text for span in spans)
         if not spans or text == self._shown:
             return []
         self._shown = text
-        stable = " ".join(span.text for span in spans[: -1 if self._within_word() else None])
+        stable = " ".join(span.text for span in spans[: self._decoder.settled(self._hypothesis)])
         start, end = self._absolute(spans[0].start), self._absolute(spans[-1].end)
         return [Partial(self._segment, start, end, text, len(stable))]
 
     def _close(self) -> list[Event]:
         """End the segment; the next one begins at the next output frame."""
-        spans = ctc.words(self._hypothesis, self.spec.vocab)
+        spans = self._decoder.words(self._hypothesis, ended=True)
         spoken = tuple(Word(s.text, self._absolute(s.start), self._absolute(s.end), s.confidence) for s in spans)
         self._segment_frame += self._hypothesis.frame
-        self._hypothesis, self._shown = Hypothesis(), ""
+        self._hypothesis, self._shown = self._decoder.start, ""
         if not spoken:
             return []
         self._segment += 1

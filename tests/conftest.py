@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import tiny_model
 
+from streamer.lm import LanguageSpec
 from streamer.model import AcousticModel, load
+from train.lm import estimate, write_lm
 
 # A shell's background job begins with Ctrl-C ignored and would hand that on to the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,7 +26,17 @@ def windowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.build(tiny_model.WINDOWED, tmp_path_factory.mktemp("model") / "windowed.onnx")
 
 
-@pytest.fixture(scope="session", params=["streaming", "windowed"])
+@pytest.fixture(scope="session")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a tiny language model over the letters of the tiny models."""
+    path = tmp_path_factory.mktemp("model") / "tiny.lm"
+    sentences = [text.split() for text in ("a b c", "abc a", "b ab", "ca b a", "abc abc b", "ab a", "ca b")]
+    write_lm(path, LanguageSpec(), estimate(sentences))
+    return path
+
+
+@pytest.fixture(scope="session", params=["streaming", "windowed", "streaming with a language model"])
 def model(request: pytest.FixtureRequest) -> AcousticModel:
-    """A tiny model of each kind."""
-    return load(request.getfixturevalue(request.param))
+    """A tiny model of each kind, and one whose words a language model weighs."""
+    kind, *helped = request.param.split(" with ")
+    return load(request.getfixturevalue(kind), request.getfixturevalue("language") if helped else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ import pytest
 import soundfile
 from tiny_model import babble
 from websockets.sync.client import connect
+
+from streamer.lm import LanguageSpec
+from train.lm import estimate, write_lm
 
 PROGRAM = [sys.executable, "-m", "streamer.cli"]
 QUIET = ["--no-server"]
@@ -153,6 +157,27 @@ def test_errors_are_one_sentence_with_a_remedy(talk: Path, streaming: Path, tmp_
     assert "not both" in fails("--mic", talk, *model)
     assert "run it once for every file" in fails(talk, talk, "--format", "srt", *model)
     assert "contained no audio" in fails("-", "--rate", 16000, *model)
+
+
+def test_a_language_model_beside_the_model_is_used_unless_it_is_not_wanted(
+    talk: Path, streaming: Path, language: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(streaming, tmp_path / "tiny.onnx"))
+    plain = run(talk, *QUIET, "--model", model).stdout
+    shutil.copy(language, tmp_path / "tiny.lm")
+    helped = run(talk, *QUIET, "--model", model).stdout
+    assert b"" != plain != helped != b""
+    assert run(talk, *QUIET, "--model", model, "--lm", "none").stdout == plain
+    assert run(talk, *QUIET, "--model", streaming, "--lm", language).stdout == helped
+
+
+def test_a_language_model_that_does_not_fit_is_refused(talk: Path, streaming: Path, tmp_path: Path) -> None:
+    write_lm(tmp_path / "de.lm", LanguageSpec(language="de"), estimate([["a", "b", "a"]] * 3))
+    told = fails(talk, *QUIET, "--model", streaming, "--lm", tmp_path / "de.lm")
+    assert "is for the language 'de'" in told
+    assert "--lm none" in told
+    assert "no language model at" in fails(talk, *QUIET, "--model", streaming, "--lm", tmp_path / "gone.lm")
+    assert "is not a language model" in fails(talk, *QUIET, "--model", streaming, "--lm", streaming)
 
 
 def test_a_port_in_use_is_named(talk: Path, streaming: Path, started: subprocess.Popen[str]) -> None:

@@ -75,7 +75,7 @@ def test_a_network_that_looks_far_ahead_says_the_same_too(
 
 def everything(model: AcousticModel, blocks: Iterator[np.ndarray]) -> list[Event]:
     """What a recogniser says to these blocks."""
-    recognizer = Recognizer(model.spec, model.initial_state)
+    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
     events = [event for block in blocks for event in engine.feed(model, recognizer, block)]
     return [*events, *engine.finish(model, recognizer)]
 
@@ -125,7 +125,7 @@ def test_streams_that_are_batched_say_what_they_say_alone(
 ) -> None:
     streams = [babble(16000 * 2, seed) for seed in range(4)]
     alone = [everything(model, iter([samples])) for samples in streams]
-    recognizers = [Recognizer(model.spec, model.initial_state) for _ in streams]
+    recognizers = [Recognizer(model.spec, model.initial_state, decoder=model.decoder) for _ in streams]
     heard: list[list[Event]] = [[] for _ in streams]
     for recognizer, samples in zip(recognizers, streams, strict=True):
         recognizer.push(samples)

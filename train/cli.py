@@ -9,6 +9,7 @@ import click
 
 from train.cli_data import download, record, say, synth
 from train.cli_fit import fit
+from train.cli_lm import lm, tune
 from train.command import EXISTING, FILE, Command, need
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     """
 
 
-for command in (download, record, synth, say, fit):
+for command in (download, record, synth, say, fit, lm, tune):
     main.add_command(command)
 
 
@@ -48,6 +49,7 @@ def export(run: Path, out: Path, name: str | None, int8: bool) -> None:
 @click.option("--split", default="test", show_default=True, help="Which split of the manifests.")
 @click.option("--out", type=FILE, help="Write PATH<TAB>TEXT for every clip.")
 @click.option("--worst", type=int, default=0, help="List so many of the worst clips.")
+@click.option("--lm", metavar="PATH|none", help="A language model.  [default: the .lm beside the model]")
 @click.option("--report", type=FILE, help="Write a page (HTML) that shows where it errs.")
 @click.option("--run", type=EXISTING, help="A run folder whose training curves go into the report.")
 def evaluate(
@@ -58,6 +60,7 @@ def evaluate(
     worst: int,
     report: Path | None,
     run: Path | None,
+    lm: str | None,
 ) -> None:
     """Word and character error rates of MODEL over CORPORA, through the path that asr-stream serves."""
     if run and not report:
@@ -66,7 +69,7 @@ def evaluate(
         need("train", "matplotlib")
     from train.evaluate import evaluate as measure
 
-    measure(model, corpora, split, out, worst, report, run)
+    measure(model, corpora, split, out, worst, report, run, lm)
 
 
 @main.command(cls=Command)

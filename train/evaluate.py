@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamer import engine
 from streamer.events import Final
-from streamer.model import AcousticModel, ModelError, load
+from streamer.model import AcousticModel, ModelError, find_lm, load
 from streamer.recognizer import Floats, Recognizer
 from train import charts
 from train.cache import read_audio
@@ -20,7 +20,7 @@ from train.text import edits
 
 def transcribe(model: AcousticModel, samples: Floats) -> str:
     """The text of all finals of one recording: offline is streaming with one big push."""
-    recognizer = Recognizer(model.spec, model.initial_state)
+    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
     events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
     return " ".join(event.text for event in events if isinstance(event, Final))
 
@@ -33,6 +33,7 @@ def evaluate(
     worst: int,
     report: Path | None = None,
     run: Path | None = None,
+    lm: str | None = None,
 ) -> None:
     """Print error rates per corpus (edits over reference length) and the speed; write transcripts to `out`.
 
@@ -41,7 +42,7 @@ def evaluate(
     if run:
         charts.read_log(run)  # a mistake is told before the work
     try:
-        model = load(path)
+        model = load(path, find_lm(lm, path))
     except ModelError as error:
         raise DataError(str(error)) from None
     clips = [(root, c) for root in corpora for c in _of_split(read_corpus(root), split)]

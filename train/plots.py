@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamer import engine, features
 from streamer.events import Final
-from streamer.model import AcousticModel, ModelError, find, load
-from streamer.recognizer import Floats, Recognizer
+from streamer.model import AcousticModel, ModelError, find, find_lm, load
+from streamer.recognizer import Decoder, Floats, Recognizer
 from streamer.spec import ModelSpec
 from train.cache import read_audio
 from train.data import DataError
@@ -41,34 +41,38 @@ class Heard:
         return len(self.samples) / self.spec.features.sample_rate
 
 
-class _Watched(Recognizer):
-    """A recogniser that keeps what it decodes: the log_probs of each output frame, once and in order."""
+class _Watched:
+    """A decoder that keeps what it is given: the log_probs of each output frame, once and in order."""
 
-    decoded: list[Floats]
+    def __init__(self, decoder: Decoder, vocab: int) -> None:
+        self._decoder, self.given = decoder, [np.zeros((0, vocab), np.float32)]
 
-    def _new(self, log_probs: Floats) -> Floats:
-        found = super()._new(log_probs)
-        self.decoded.append(found)
-        return found
+    def step(self, decoded: Any, log_probs: Floats) -> Any:
+        self.given.append(log_probs)
+        return self._decoder.step(decoded, log_probs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
 
 
 def hear(model: AcousticModel, samples: Floats) -> Heard:
     """What the served path makes of a recording: float32 [samples] at the model's rate."""
     spec = model.spec
-    recognizer = _Watched(spec, model.initial_state)
-    recognizer.decoded = [np.zeros((0, len(spec.vocab)), np.float32)]
+    watched = _Watched(model.decoder, len(spec.vocab))
+    recognizer = Recognizer(spec, model.initial_state, decoder=watched)
     events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
     rate = spec.features.sample_rate
     spoken = [word for event in events if isinstance(event, Final) for word in event.words]
     words = tuple(Label(word.text, word.start / rate, word.end / rate) for word in spoken)
     frames = -(-len(samples) // spec.step_samples)
-    return Heard(samples, np.concatenate(recognizer.decoded)[:frames], words, spec)
+    return Heard(samples, np.concatenate(watched.given)[:frames], words, spec)
 
 
 def plot(audio: Path, model: str | None, out: Path, start: float, seconds: float) -> str:
     """Draw a part of one recording into `out` and say which; DataError when something cannot be read or drawn."""
     try:
-        acoustic = load(find(model))
+        path = find(model)
+        acoustic = load(path, find_lm(None, path))
     except ModelError as error:
         raise DataError(str(error)) from None
     try:
