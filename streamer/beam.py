@@ -75,8 +75,8 @@ class BeamSearch:
     blank: int
     lm: LanguageModel
     width: int = 16  # paths that are kept
-    least: float = -6.0  # ln of the probability below which a token is not tried
-    margin: float = 12.0  # nats behind the best path at which a path is dropped
+    least: float = -5.0  # ln of the probability below which a token is not tried
+    margin: float = 8.0  # nats behind the best path at which a path is dropped
 
     @property
     def start(self) -> Beam:
