@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +68,19 @@ class Beam:
         return bool(self.paths[0].text)
 
 
+@dataclass(frozen=True)
+class Hotwords:
+    """Words to be heard sooner than their spelling or rarity would have it: each counts `bonus` nats more."""
+
+    words: frozenset[str] = frozenset()
+    bonus: float = 4.0
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        """Whatever one of the words begins with."""
+        return frozenset(word[:size] for word in self.words for size in range(1, len(word) + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class BeamSearch:
     """A decoder: `step` follows texts through more frames, `words` tells the likeliest one."""
@@ -74,6 +88,7 @@ class BeamSearch:
     vocab: Sequence[str]
     blank: int
     lm: LanguageModel
+    hot: Hotwords = Hotwords()
     width: int = 16  # paths that are kept
     least: float = -5.0  # ln of the probability below which a token is not tried
     margin: float = 8.0  # nats behind the best path at which a path is dropped
@@ -154,8 +169,8 @@ class BeamSearch:
             text_after = path.text + text
         if not text:
             return path._replace(text=text_after, last=token, blank=NEVER, token=alignment)
-        begun, known = path.begun + text, not path.begun or self.lm.begins_word(path.begun)
-        lost = self.lm.spec.unknown_penalty if known and not self.lm.begins_word(begun) else 0.0
+        begun, known = path.begun + text, not path.begun or self._begins_word(path.begun)
+        lost = self.lm.spec.unknown_penalty if known and not self._begins_word(begun) else 0.0
         return path._replace(
             text=text_after,
             last=token,
@@ -169,13 +184,18 @@ class BeamSearch:
             tokens=path.tokens + 1,
         )
 
+    def _begins_word(self, text: str) -> bool:
+        return self.lm.begins_word(text) or text in self.hot.beginnings
+
     def _complete(self, path: Path) -> Path:
         """The path with its begun word counted as a word."""
         if not path.begun:
             return path
         word, spec = self.lm.id(path.begun), self.lm.spec
         said = spec.weight * self.lm.score(*path.context, word) + spec.word_bonus
-        if word == UNKNOWN and self.lm.begins_word(path.begun):
+        if path.begun in self.hot.words:
+            said += self.hot.bonus
+        elif word == UNKNOWN and self._begins_word(path.begun):
             said -= spec.unknown_penalty  # it only begins a word; what begins none has paid already
         return path._replace(
             language=path.language + said,

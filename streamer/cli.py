@@ -34,6 +34,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.option("--realtime", is_flag=True, help="Play files at the speed they were spoken.")
 @click.option("--model", "model_name", metavar="PATH|NAME", help="An .onnx file, or the name of a shipped model.")
 @click.option("--lm", "lm_name", metavar="PATH|none", help="A language model.  [default: the .lm beside the model]")
+@click.option("--hotwords", type=click.Path(path_type=Path), help="Words and names to listen for, one on each line.")
 @click.option("--check", is_flag=True, help="Check the model file against its own probe and exit.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "srt", "vtt"]), default="text", show_default=True)
 @click.option("--partials", is_flag=True, help="Print partials too when stdout is not a terminal.")
@@ -52,6 +53,7 @@ def main(
     realtime: bool,
     model_name: str | None,
     lm_name: str | None,
+    hotwords: Path | None,
     check: bool,
     form: str,
     partials: bool,
@@ -74,7 +76,7 @@ def main(
 
     try:
         path = find(model_name)
-        model = load(path, None if check else find_lm(lm_name, path))
+        model = load(path, None if check else find_lm(lm_name, path), None if check else hotwords)
         if check:
             from streamer.probe import check as recompute
 

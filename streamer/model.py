@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.beam import BeamSearch
+from streamer.beam import BeamSearch, Hotwords
 from streamer.ctc import Greedy
 from streamer.lm import ARRAYS, LanguageModel, load_language_spec
 from streamer.recognizer import Decoder
@@ -36,10 +36,12 @@ class AcousticModel:
     is a state [batch, ...] with an output `next_NAME`.
     """
 
-    def __init__(self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None) -> None:
+    def __init__(
+        self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None, hot: Hotwords | None = None
+    ) -> None:
         self.spec = spec
         greedy = Greedy(spec.vocab, spec.blank)
-        self.decoder: Decoder = BeamSearch(spec.vocab, spec.blank, lm) if lm else greedy
+        self.decoder: Decoder = BeamSearch(spec.vocab, spec.blank, lm, hot or Hotwords()) if lm else greedy
         self._session = session
         self._shapes = {i.name: tuple(i.shape[1:]) for i in session.get_inputs() if i.name != "features"}
         self._outputs = ["log_probs", *(f"next_{name}" for name in self._shapes)]
@@ -88,8 +90,16 @@ def load_lm(path: Path) -> LanguageModel:
         raise ModelError(f"{path} is not a language model ({error}): give --lm a file made by `asr-train lm`") from None
 
 
-def load(path: Path, lm: Path | None = None) -> AcousticModel:
-    """Read a model file, and a language model to decode with; ModelError names what is wrong with them."""
+def read_hotwords(path: Path) -> list[str]:
+    """The words of a list, one word or phrase on each line, in lower case."""
+    try:
+        return path.read_text(encoding="utf-8-sig").lower().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read as text in UTF-8 ({error}): give --hotwords a list of words") from None
+
+
+def load(path: Path, lm: Path | None = None, hotwords: Path | None = None) -> AcousticModel:
+    """Read a model file, and what to decode with; ModelError names what is wrong with it."""
     import onnxruntime
 
     if not path.is_file():
@@ -118,9 +128,19 @@ def load(path: Path, lm: Path | None = None) -> AcousticModel:
         raise ModelError(
             f"{lm} is for the language {language.spec.language!r}, {path} for {spec.language!r}: give --lm none"
         )
-    model = AcousticModel(session, spec, language)
+    model = AcousticModel(session, spec, language, _hot(hotwords, spec, language))
     _verify(path, session, model)
     return model
+
+
+def _hot(path: Path | None, spec: ModelSpec, lm: LanguageModel | None) -> Hotwords:
+    words = frozenset(read_hotwords(path)) if path else frozenset[str]()
+    if path and lm is None:
+        raise ModelError(f"{path}: hotwords need a language model: give --lm")
+    letters = set("".join(spec.vocab))
+    if strange := sorted(word for word in words if not set(word) <= letters):
+        raise ModelError(f"{path}: {strange[0]!r} has a character that the model cannot spell: write it otherwise")
+    return Hotwords(words)
 
 
 def _verify(path: Path, session: Any, model: AcousticModel) -> None:

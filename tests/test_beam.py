@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer import ctc
-from streamer.beam import BeamSearch
+from streamer.beam import BeamSearch, Hotwords
 from streamer.lm import BEGIN, UNKNOWN, LanguageModel, LanguageSpec
 from train.lm import estimate
 
@@ -24,7 +25,7 @@ def search(width: int = 10_000, vocab: tuple[str, ...] = VOCAB, **weights: float
     spec = LanguageSpec(
         weight=weights.get("weight", 0.7), word_bonus=weights.get("word_bonus", 0.5), unknown_penalty=2.0
     )
-    return BeamSearch(vocab, 0, LanguageModel(spec, ARRAYS), width, least=-1e9, margin=1e9)
+    return BeamSearch(vocab, 0, LanguageModel(spec, ARRAYS), width=width, least=-1e9, margin=1e9)
 
 
 def random_log_probs(seed: int, frames: int, sharpness: float = 1.0, vocab: int = len(VOCAB)) -> np.ndarray:
@@ -105,6 +106,16 @@ def test_the_language_model_decides_between_what_sounds_alike() -> None:
     assert told(search(), log_probs.astype(np.float32)) == "ba"
     greedy = ctc.words(ctc.step(ctc.Hypothesis(), log_probs.astype(np.float32), 0), VOCAB)
     assert [word.text for word in greedy] == ["bab"]
+
+
+def test_a_hotword_is_heard_though_no_text_has_it() -> None:
+    log_probs = np.log(np.full((3, len(VOCAB)), 1e-4))
+    log_probs[0, VOCAB.index("b")] = log_probs[2, 0] = 0.0
+    log_probs[1, VOCAB.index("b")], log_probs[1, VOCAB.index("a")] = math.log(0.01), math.log(0.3)
+    log_probs[1, VOCAB.index("ab")] = math.log(0.6)
+    assert told(search(), log_probs.astype(np.float32)) == "ba"
+    hot = dataclasses.replace(search(), hot=Hotwords(frozenset({"bab"})))
+    assert told(hot, log_probs.astype(np.float32)) == "bab"
 
 
 def test_words_know_their_frames_and_how_sure_they_are() -> None:

@@ -180,6 +180,21 @@ def test_a_language_model_that_does_not_fit_is_refused(talk: Path, streaming: Pa
     assert "is not a language model" in fails(talk, *QUIET, "--model", streaming, "--lm", streaming)
 
 
+def test_hotwords_change_what_is_heard_and_must_be_spellable(
+    talk: Path, streaming: Path, language: Path, tmp_path: Path
+) -> None:
+    options = [talk, *QUIET, "--model", streaming, "--lm", language]
+    heard = run(*options).stdout.decode().split()
+    wanted = next(word[::-1] for word in heard if word != word[::-1])
+    (tmp_path / "names.txt").write_text(f"{wanted}\n{wanted.upper()} {wanted * 2}\n")
+    helped = run(*options, "--hotwords", tmp_path / "names.txt").stdout.decode().split()
+    assert helped.count(wanted) >= heard.count(wanted)
+    (tmp_path / "strange.txt").write_text("ab\nzoë\n")
+    assert "'zoë' has a character" in fails(*options, "--hotwords", tmp_path / "strange.txt")
+    assert "hotwords need a language model" in fails(*options[:-2], "--hotwords", tmp_path / "names.txt")
+    assert "cannot be read" in fails(*options, "--hotwords", tmp_path / "gone.txt")
+
+
 def test_a_port_in_use_is_named(talk: Path, streaming: Path, started: subprocess.Popen[str]) -> None:
     port = address(started).rsplit(":", 1)[1]
     assert f"port {port} is in use" in fails(talk, "--model", streaming, "--port", port)
