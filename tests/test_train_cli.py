@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from train.workers import local_cluster
+
 PROGRAM = [sys.executable, "-m", "train.cli"]
 ROOT = Path(__file__).parent.parent
 TONES = {"a": 400, "b": 900, "c": 1700, "d": 2800, " ": 0}
@@ -108,6 +110,23 @@ def learn_another_letter(model: Path, folder: Path) -> None:
     last = (folder / "more" / "run" / "log.csv").read_text().splitlines()[-1].split(",")
     assert float(last[6]) < 0.2, told  # CER; from nothing it would be near 1 after so few steps
     assert "has the network streaming" in run(*fit[:3], folder / "other", *fit[4:], "--network", "tutorial", ok=False)
+
+
+def test_two_machines_train_one_model(corpus: Path, tmp_path: Path) -> None:
+    """Two processes that know each other by address only, as if each ran on a machine of its own."""
+    pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
+    fit = [*PROGRAM, "fit", corpus, "--cache", tmp_path / "cache", "--size", "small", "--epochs", 2]
+    fit += ["--batch-frames", 1200, "--distribute", ",".join(local_cluster(2))]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    commands = [[*map(str, fit), "--rank", str(rank), "--out", str(tmp_path / str(rank))] for rank in range(2)]
+    processes = [subprocess.Popen(command, env=env) for command in commands]
+    try:
+        assert [process.wait(240) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    assert (tmp_path / "0" / "model.onnx").exists()
+    assert not (tmp_path / "1" / "log.csv").exists()  # the first one reports for both
 
 
 def test_mistakes_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
