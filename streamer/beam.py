@@ -101,6 +101,8 @@ class BeamSearch:
     def step(self, beam: Beam, log_probs: Floats) -> Beam:
         """Decode more frames; log_probs: float32 [frames, vocab]."""
         for row in log_probs:
+            if not np.isfinite(row[self.blank]):
+                row = np.where(np.arange(len(row)) == self.blank, 0.0, NEVER)  # a network that overflowed
             tried = np.flatnonzero(row > self.least).tolist()
             tokens = [(t, float(row[t])) for t in tried if t != self.blank]
             blank = float(row[self.blank])

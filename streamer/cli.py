@@ -34,7 +34,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.option("--realtime", is_flag=True, help="Play files at the speed they were spoken.")
 @click.option("--model", "model_name", metavar="PATH|NAME", help="An .onnx file, or the name of a shipped model.")
 @click.option("--lm", "lm_name", metavar="PATH|none", help="A language model.  [default: the .lm beside the model]")
-@click.option("--hotwords", type=click.Path(path_type=Path), help="Words and names to listen for, one on each line.")
+@click.option("--hotwords", type=click.Path(path_type=Path), help="A list of words and names to listen for.")
 @click.option("--check", is_flag=True, help="Check the model file against its own probe and exit.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "srt", "vtt"]), default="text", show_default=True)
 @click.option("--partials", is_flag=True, help="Print partials too when stdout is not a terminal.")

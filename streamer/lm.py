@@ -41,6 +41,9 @@ class LanguageModel:
     """Shared and read-only; made from the arrays of a file, or SpecError says what is wrong with them."""
 
     def __init__(self, spec: LanguageSpec, arrays: Mapping[str, NDArray[Any]]) -> None:
+        tables = [arrays[name] for name in ARRAYS[1:]]
+        if any(table.ndim != 1 or table.dtype.kind != "u" for table in tables):
+            raise SpecError("the language model's tables are not rows of whole numbers")
         self.spec = spec
         self.words = str(arrays["words"]).split("\n")
         self._id = {word: i for i, word in enumerate(self.words)}
@@ -51,7 +54,11 @@ class LanguageModel:
         self._first = [np.concatenate([[0], np.cumsum(arrays[name].astype(np.int64))]) for name in ("n2", "n3")]
         sizes = [len(self.words), len(arrays["w2"]), len(arrays["w3"])]
         given = [len(p) for p in self._p] + [len(b) for b in self._backoff] + [len(f) - 1 for f in self._first]
-        if given != [*sizes, *sizes[:2], *sizes[:2]] or [int(f[-1]) for f in self._first] != sizes[1:]:
+        if (
+            len(self.words) <= END
+            or given != [*sizes, *sizes[:2], *sizes[:2]]
+            or [int(f[-1]) for f in self._first] != sizes[1:]
+        ):
             raise SpecError("the language model's tables do not fit together")
         self.score = lru_cache(maxsize=100_000)(self._score)
         self.begins_word = lru_cache(maxsize=50_000)(self._begins_word)

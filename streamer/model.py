@@ -77,6 +77,9 @@ def find_lm(name: str | None, model: Path) -> Path | None:
     return None if name == "none" else Path(name)
 
 
+_NOT_AN_ARCHIVE = (TypeError, AttributeError, RuntimeError, MemoryError)  # what numpy says of other files
+
+
 def load_lm(path: Path) -> LanguageModel:
     """Read a language model file; ModelError names what is wrong with it."""
     if not path.is_file():
@@ -86,12 +89,12 @@ def load_lm(path: Path) -> LanguageModel:
             return LanguageModel(load_language_spec(str(arrays["spec"])), {name: arrays[name] for name in ARRAYS})
     except SpecError as error:
         raise ModelError(f"{path}: {error}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error, *_NOT_AN_ARCHIVE) as error:
         raise ModelError(f"{path} is not a language model ({error}): give --lm a file made by `asr-train lm`") from None
 
 
 def read_hotwords(path: Path) -> list[str]:
-    """The words of a list, one word or phrase on each line, in lower case."""
+    """The words of a list, in lower case; a phrase is its words."""
     try:
         return path.read_text(encoding="utf-8-sig").lower().split()
     except (OSError, UnicodeDecodeError) as error:

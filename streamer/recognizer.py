@@ -147,21 +147,29 @@ class Recognizer:
     def _partial(self) -> list[Event]:
         spans = self._decoder.words(self._hypothesis)
         text = " ".join(span.text for span in spans)
-        if not spans or text == self._shown:
+        if text == self._shown:
             return []
         self._shown = text
+        if not spans:
+            return [self._nothing()]
         stable = " ".join(span.text for span in spans[: self._decoder.settled(self._hypothesis)])
         start, end = self._absolute(spans[0].start), self._absolute(spans[-1].end)
         return [Partial(self._segment, start, end, text, len(stable))]
 
+    def _nothing(self) -> Partial:
+        """What takes back words that were shown and that nobody said after all."""
+        here = self._absolute(self._hypothesis.frame)
+        return Partial(self._segment, here, here, "", 0)
+
     def _close(self) -> list[Event]:
         """End the segment; the next one begins at the next output frame."""
         spans = self._decoder.words(self._hypothesis, ended=True)
+        taken_back = [self._nothing()] if self._shown and not spans else []
         spoken = tuple(Word(s.text, self._absolute(s.start), self._absolute(s.end), s.confidence) for s in spans)
         self._segment_frame += self._hypothesis.frame
         self._hypothesis, self._shown = self._decoder.start, ""
         if not spoken:
-            return []
+            return [*taken_back]
         self._segment += 1
         text = " ".join(word.text for word in spoken)
         return [Final(self._segment - 1, spoken[0].start, spoken[-1].end, text, spoken)]

@@ -118,6 +118,15 @@ def test_a_hotword_is_heard_though_no_text_has_it() -> None:
     assert told(hot, log_probs.astype(np.float32)) == "bab"
 
 
+def test_a_network_that_overflows_ends_no_captions() -> None:
+    log_probs = random_log_probs(1, 30, 0.2)
+    log_probs[7] = np.nan
+    decoder = search(width=6)
+    beam = decoder.step(decoder.start, log_probs)
+    assert all(math.isfinite(path.score) for path in beam.paths)
+    assert beam.frame == 30
+
+
 def test_words_know_their_frames_and_how_sure_they_are() -> None:
     log_probs = np.log(np.full((12, len(VOCAB)), 1e-6))
     for frame, (token, p) in {2: ("a", 0.9), 3: ("b", 0.4), 5: (" ", 1.0), 7: ("b", 0.8)}.items():

@@ -115,6 +115,12 @@ def test_files_that_are_no_language_model_are_refused_in_one_sentence(tmp_path: 
     write_lm(path, LanguageSpec(), arrays | {"p2": arrays["p2"][:-1]})
     with pytest.raises(ModelError, match="do not fit together"):
         load_lm(path)
+    np.save(path.with_suffix(".npy"), np.zeros(3))
+    with pytest.raises(ModelError, match="is not a language model"):
+        load_lm(path.with_suffix(".npy"))
+    write_lm(path, LanguageSpec(), arrays | {"n2": arrays["n2"].astype(np.int64)})
+    with pytest.raises(ModelError, match="not rows of whole numbers"):
+        load_lm(path)
     for wrong in ("[]", "{", json.dumps({"schema": 1, "weight": -1}), json.dumps({"schema": 1, "colour": 1})):
         with pytest.raises(SpecError):
             load_language_spec(wrong)
@@ -125,6 +131,10 @@ def test_sentences_come_from_prose_tables_and_the_train_split_of_corpora(tmp_pat
     (tmp_path / "b.csv").write_text('A-1|x|"Twice, he said.\nB-1|x|left out\n')
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "manifest.csv").write_text("path,text,split\n1.wav,to learn,train\n2.wav,to test,test\n")
+    for name in ("a.txt", "b.csv"):
+        assert list(read_sentences([tmp_path / name], exclude=("B",)))
+    by_name = list(read_sentences([tmp_path / "c" / "manifest.csv"]))
+    assert by_name == list(read_sentences([tmp_path / "c"])) == [["to", "learn"]]
     sources = [tmp_path / name for name in ("a.txt", "b.csv", "c")]
     found = [" ".join(words) for words in read_sentences(sources, exclude=("B",))]
     assert found == ["mr smith came", "nobody saw him", "twice he said", "to learn"]

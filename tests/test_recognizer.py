@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_model import STREAMING, babble
 
-from streamer import engine
+from streamer import ctc, engine
 from streamer.chunker import Chunker
 from streamer.endpoint import Endpointing
 from streamer.events import Event, Final, Gap, Partial
-from streamer.model import AcousticModel
+from streamer.model import AcousticModel, load
 from streamer.recognizer import Recognizer
 
 
@@ -32,7 +34,8 @@ def test_partials_grow_into_the_final_of_their_segment(model: AcousticModel) -> 
 
 def test_stable_characters_of_a_partial_never_change(model: AcousticModel) -> None:
     settled: dict[int, str] = {}
-    for event in listen(model, babble(16000 * 8)):
+    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    for event in [*engine.feed(model, recognizer, babble(16000 * 8)), *engine.finish(model, recognizer)]:
         if isinstance(event, Partial | Final):
             assert event.text.startswith(settled.get(event.segment, ""))
         if isinstance(event, Partial):
@@ -99,3 +102,30 @@ def test_a_long_stream_keeps_only_what_it_needs(model: AcousticModel) -> None:
             pass
         assert len(recognizer._hypothesis.tokens) < 600
         assert recognizer._chunker._ring.capacity < 16000 * 5
+
+
+class Doubtful:
+    """A decoder that hears a word in its second step and thinks better of it in its third."""
+
+    start = ctc.Hypothesis()
+
+    def step(self, decoded: ctc.Hypothesis, log_probs: np.ndarray) -> ctc.Hypothesis:
+        return dataclasses.replace(decoded, frame=decoded.frame + len(log_probs), last_id=decoded.last_id + 1)
+
+    def words(self, decoded: ctc.Hypothesis, ended: bool = False) -> tuple[ctc.WordSpan, ...]:
+        return (ctc.WordSpan("hm", 1, 2, 0.5),) if decoded.last_id == 1 else ()
+
+    def settled(self, decoded: ctc.Hypothesis) -> int:
+        return 0
+
+    def within_word(self, decoded: ctc.Hypothesis) -> bool:
+        return False
+
+
+def test_words_that_are_taken_back_leave_an_empty_partial(streaming: Path) -> None:
+    model = load(streaming)
+    recognizer = Recognizer(model.spec, model.initial_state, decoder=Doubtful())
+    events = list(engine.feed(model, recognizer, babble(16000)))
+    events += engine.finish(model, recognizer)
+    assert [(event.segment, event.text) for event in events if isinstance(event, Partial)] == [(0, "hm"), (0, "")]
+    assert not [event for event in events if isinstance(event, Final)]

@@ -29,7 +29,14 @@ def download(corpus: str, out: Path, url: str | None, archive: Path | None) -> N
     from train.download import download as obtain
 
     folder, new = obtain(corpus, out, url, archive)
-    click.echo(f"{folder} is ready: asr-train fit {folder} --out RUN" if new else f"{folder} exists: nothing to do")
+    other = (
+        " and one that begins with dev"
+        if "train-" in corpus
+        else " and one that begins with train"
+        if "-" in corpus
+        else ""
+    )
+    click.echo(f"{folder} is ready: give it to  asr-train fit{other}" if new else f"{folder} exists: nothing to do")
 
 
 @click.command(cls=Command)

@@ -18,7 +18,11 @@ from train.data import DataError
 @click.option("--out", "folder", required=True, type=FOLDER, help="The run folder; an interrupted run goes on from it.")
 @click.option("--network", type=click.Choice(["streaming", "tutorial"]), default="streaming", show_default=True)
 @click.option("--size", type=click.Choice(["small", "base", "large"]), default="base", show_default=True)
-@click.option("--init", type=EXISTING, help="A run folder or .onnx file to begin from: its network, its weights.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    help="A run folder or .onnx file to begin from: its network, its weights.",
+)
 @click.option("--language", default="en", show_default=True, help="Not en: the letters are those of the transcripts.")
 @click.option(
     "--groups", type=click.IntRange(0, 2000), default=0, help="Letter groups in the vocabulary, besides letters."

@@ -60,6 +60,8 @@ def load_config(path: Path) -> Config:
 
 def describe(source: Path) -> Config:
     """What can be begun from: the network, features and vocabulary of a run folder or of an exported .onnx file."""
+    if not source.exists():
+        raise DataError(f"there is no {source}: give a run folder of `fit` or an exported .onnx file")
     if source.is_dir():
         if not (source / "config.json").is_file():
             raise DataError(f"{source} has no config.json: give a run folder of `fit` or an exported .onnx file")

@@ -45,7 +45,7 @@ def evaluate(
         model = load(path, find_lm(lm, path))
     except ModelError as error:
         raise DataError(str(error)) from None
-    clips = [(root, c) for root in corpora for c in _of_split(read_corpus(root), split)]
+    clips = [(root, c) for root in corpora for c in of_split(read_corpus(root), split)]
     if not clips:
         raise DataError(f"no clip of split {split!r} in {', '.join(map(str, corpora))}: choose another with --split")
     heard: list[tuple[Clip, str]] = []
@@ -80,7 +80,7 @@ def evaluate(
         print(f"{report} shows where it errs")
 
 
-def _of_split(clips: list[Clip], split: str) -> list[Clip]:
+def of_split(clips: list[Clip], split: str) -> list[Clip]:
     """Clips of a split; of a corpus without splits, the tenth that `fit` with its default seed did not train on."""
     if split == "all":
         return clips

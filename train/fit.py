@@ -64,6 +64,10 @@ def fit(config: Config, data: Data, folder: Path, workers: Workers) -> None:
     learner = Learner(config, data, workers)
     if (folder / "checkpoint.npz").exists():
         learner.progress = Progress(**load_checkpoint(folder / "checkpoint.npz", learner.net, learner.optimizer))
+    elif config.init:
+        begin_from(load_source(Path(config.init)), learner.net, config.vocab)
+    if workers.agree(learner.progress.step) != learner.progress.step:
+        raise SystemExit(f"the first worker is at another step: copy its run folder to {folder} and begin all again")
     workers.copy_weights(learner.net)
     report = Report(folder, learner, open_board(folder)) if workers.rank == 0 else None
     progress = learner.progress
@@ -94,8 +98,6 @@ class Learner:
         self.config, self.data, self.workers = config, data, workers
         self.net = network.build(config)
         self.net.get_layer("norm").set(*statistics(data))
-        if config.init:
-            begin_from(load_source(Path(config.init)), self.net, config.vocab)
         self.optimizer = backends.optimizer(self.net, config)
         self.rate = config.learning_rate
         self.gradients = backends.gradients(self.net, config)

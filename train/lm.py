@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.lm import BEGIN, END, STEPS_PER_NAT, UNKNOWN, LanguageSpec
-from train.data import DataError, read_corpus
+from train.data import DataError, read_corpus, split_clips
 from train.text import normalise
 
 BITS = 17
@@ -45,8 +45,8 @@ def read_sentences(sources: Sequence[Path], exclude: tuple[str, ...] = ()) -> It
 
 
 def _sentences(source: Path, exclude: tuple[str, ...]) -> Iterable[str]:
-    if source.is_dir():
-        return [clip.text for clip in read_corpus(source) if clip.split in ("", "train")]
+    if source.is_dir() or _is_manifest(source):
+        return [clip.text for clip in split_clips(read_corpus(source), seed=1)[0]]
     try:
         if source.suffix == ".csv":
             with source.open(encoding="utf-8", newline="") as lines:
@@ -54,9 +54,17 @@ def _sentences(source: Path, exclude: tuple[str, ...]) -> Iterable[str]:
             return [row[-1] for row in rows if not row[0].startswith(exclude or ("\0",))]
         with (lzma.open if source.suffix == ".xz" else open)(source, "rt", encoding="utf-8") as file:
             text = re.sub(r"[\s_]+", " ", file.read().replace("--", " "))
-    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
+    except (OSError, UnicodeDecodeError, lzma.LZMAError, EOFError, csv.Error) as error:
         raise DataError(f"{source} cannot be read as text in UTF-8 ({error}): save it as such") from None
     return _SENTENCE.findall(re.sub(r"\b(Mr|Mrs|Dr|Ms)\.", r"\1", text))
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a .csv is a corpus' manifest and not an LJSpeech-style table."""
+    if path.suffix != ".csv":
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return {"path", "text"} <= set(file.readline().strip().split(","))
 
 
 def estimate(sentences: Iterable[Sequence[str]], most: int = MOST_WORDS) -> dict[str, Any]:

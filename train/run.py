@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ UNREADABLE_SHARE = 0.1  # of the recordings: with more, something is wrong with 
 def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: Path, folder: Path) -> None:
     """Read corpora, compute missing features, and write the run folder: config, train.csv, val.csv, dropped.csv."""
     train, valid = _read(sources, config)
+    for name, clips in (("train", train), ("dev", valid)):
+        if not clips:
+            raise DataError(f"no clip is of the split {name}: give a corpus that has some, or manifests without splits")
     config = dataclasses.replace(config, vocab=_vocabulary(config, [clip.text for clip in train]))
     features = FeatureCache(cache, config.features)
     noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
@@ -68,7 +72,7 @@ def _vocabulary(config: Config, texts: Sequence[str]) -> tuple[str, ...]:
     if not config.vocab:
         print(f"vocabulary: {' '.join(vocab[2:])}", flush=True)
     found = letter_groups(texts, config.groups) if config.groups else []
-    return (*vocab, *(group for group in found if set(group) <= set(vocab)))
+    return (*vocab, *(group for group in found if set(group) <= set(vocab) and group not in vocab))
 
 
 def _reasons(dropped: Sequence[tuple[Clip, str]]) -> str:
@@ -86,13 +90,15 @@ def start(folder: Path, cluster: Sequence[str], ranks: Sequence[int]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end with it
     processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
     try:
-        failed = [p.wait() for p in processes]
+        while any(p.poll() is None for p in processes) and not any(p.poll() for p in processes):
+            time.sleep(0.2)
+        failed = any(p.poll() for p in processes)  # then the others wait for it in vain
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             process.wait()
-    if any(failed):
+    if failed:
         raise DataError(
             f"training in {folder} stopped with an error, see above; the same command goes on from its checkpoint"
         )

@@ -9,11 +9,12 @@ from pathlib import Path
 from streamer.beam import BeamSearch
 from streamer.lm import LanguageSpec
 from streamer.model import ModelError, load, load_lm
-from streamer.probe import served_log_probs
 from streamer.recognizer import Floats
 from train.cache import read_audio
 from train.data import DataError, read_corpus
+from train.evaluate import of_split
 from train.lm import read_arrays, write_lm
+from train.plots import hear
 from train.progress import Progress
 from train.text import error_rate
 
@@ -33,15 +34,20 @@ def tune(model: Path, lm: Path, corpora: Sequence[Path], split: str) -> tuple[La
         acoustic, language = load(model), load_lm(lm)
     except ModelError as error:
         raise DataError(str(error)) from None
-    clips = [clip for root in corpora for clip in read_corpus(root) if clip.split == split]
+    clips = [clip for root in corpora for clip in of_split(read_corpus(root), split)]
     if not clips:
         raise DataError(f"no clip of split {split!r} in {', '.join(map(str, corpora))}: choose another with --split")
     heard: list[tuple[str, Floats]] = []
     with Progress("log-probabilities", len(clips)) as progress:
         for clip in clips:
-            samples = read_audio(clip.path, acoustic.spec.features.sample_rate)
-            heard.append((clip.text, served_log_probs(acoustic, samples)))
             progress.step()
+            try:
+                samples = read_audio(clip.path, acoustic.spec.features.sample_rate)
+            except (OSError, RuntimeError):
+                continue
+            heard.append((clip.text, hear(acoustic, samples).log_probs))
+    if not heard:
+        raise DataError(f"none of the {len(clips)} clips can be read: see where the manifest says they are")
     known: dict[tuple[float, ...], float] = {}
 
     def wer(spec: LanguageSpec) -> float:

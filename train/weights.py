@@ -120,11 +120,12 @@ def load_source(path: Path) -> Source:
         return Source(config.vocab, {name: keras.ops.convert_to_numpy(v) for name, v in by_name(net).items()})
     config = describe(path)
     try:
-        found = read_weights(path, network.build(config))
+        net = network.build(config)
+        found = read_weights(path, net)
     except (KeyError, ValueError):
         raise DataError(f"{path} is of a network that this asr-train does not know: give a newer model") from None
-    if f"{HEADS[0]}/kernel" not in found:
-        raise DataError(f"{path} does not name its weights: export it anew, or give the run folder it came from")
+    if {name for name in by_name(net) if not name.startswith("letters_")} - set(found):
+        raise DataError(f"{path} does not name all its weights: export it anew, or give the run folder it came from")
     return Source(config.vocab, found)
 
 
