@@ -78,7 +78,7 @@ def test_recordings_become_a_model_that_is_served(corpus: Path, tmp_path: Path) 
     assert "train: 50 clips" in first
     assert "vocabulary: a b c" in first
     steps = int((tmp_path / "run" / "log.csv").read_text().splitlines()[-1].split(",")[0])
-    resumed = run(*fit, "--epochs", 30)
+    resumed = run(*fit, "--epochs", 60)
     assert "going on with" in resumed
     lines = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert int(lines[-1].split(",")[0]) > steps
@@ -130,7 +130,7 @@ def test_two_machines_train_one_model(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "manifest.csv").write_text("path,text,split\nmissing.wav,a b,train\n")
+    (tmp_path / "manifest.csv").write_text("path,text,split\nmissing.wav,a b,train\ngone.wav,a,dev\n")
     out = ["--out", tmp_path / "run", "--cache", tmp_path / "cache"]
     assert "1 of 1 recordings cannot be read" in run("fit", tmp_path, *out, ok=False)
     assert "needs --backend torch" in run("fit", corpus, "--bf16", *out, ok=False)

@@ -13,6 +13,7 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.ctc import Greedy
 from streamer.model import AcousticModel, load
 from train import charts, plots, report, spectrogram
 from train.align import align, compare, rate, rates
@@ -118,7 +119,7 @@ def test_a_picture_shows_the_frames_that_were_decoded(model: AcousticModel) -> N
     assert len(heard.log_probs) == -(-len(samples) // step)
     assert " ".join(word.text for word in heard.words) == transcribe(model, samples) != ""
     best = heard.log_probs.argmax(axis=1)
-    for word in heard.words:
+    for word in heard.words if isinstance(model.decoder, Greedy) else ():  # a language model may hear something else
         frames = best[round(word.start * 16000) // step : -(-round(word.end * 16000) // step)]
         spoken = "".join(model.spec.vocab[token] for token, _ in itertools.groupby(frames) if token != 0)
         assert spoken == word.text
