@@ -56,6 +56,7 @@ AUGMENTATIONS = {
 }
 
 
+@lru_cache(maxsize=8)
 def parse(text: str) -> Augmentation | None:
     """`heavy`, `light` or `none`, then what differs from it: light,noise=0.5,reverb=0; ValueError if wrong."""
     name, *changes = text.split(",")

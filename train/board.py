@@ -24,7 +24,7 @@ from train.spectrogram import Label
 EXAMPLES = 8  # clips whose transcripts are shown
 LONGEST = 6.0  # seconds of the clip that is shown and heard
 
-Heard = Sequence[tuple[Example, tuple[WordSpan, ...]]]
+Heard = Sequence[tuple[Example, tuple[WordSpan, ...]]]  # words in output frames
 
 
 def open_board(folder: Path) -> Board | None:

@@ -29,13 +29,8 @@ def download(corpus: str, out: Path, url: str | None, archive: Path | None) -> N
     from train.download import download as obtain
 
     folder, new = obtain(corpus, out, url, archive)
-    other = (
-        " and one that begins with dev"
-        if "train-" in corpus
-        else " and one that begins with train"
-        if "-" in corpus
-        else ""
-    )
+    partner = {"train": "dev", "dev": "train", "test": "train"}.get(corpus.partition("-")[0])  # of LibriSpeech's parts
+    other = f" and one that begins with {partner}" if partner else ""
     click.echo(f"{folder} is ready: give it to  asr-train fit{other}" if new else f"{folder} exists: nothing to do")
 
 

@@ -15,7 +15,7 @@ from train import charts
 from train.cache import read_audio
 from train.data import Clip, DataError, read_corpus, split_clips
 from train.progress import Progress
-from train.text import edits
+from train.text import edits, error_rate
 
 
 def transcribe(model: AcousticModel, samples: Floats) -> str:
@@ -102,8 +102,8 @@ def _report(heard: Sequence[tuple[Clip, str]], worst: int) -> None:
     for corpus in sorted(groups, key=lambda name: (name == "all", name)):
         pairs = groups[corpus]
         words = sum(len(reference.split()) for reference, _ in pairs)
-        wer = sum(edits(r.split(), h.split()) for r, h in pairs) / max(words, 1)
-        cer = sum(edits(r, h) for r, h in pairs) / max(sum(len(r) for r, _ in pairs), 1)
+        wer = error_rate((r.split(), h.split()) for r, h in pairs)
+        cer = error_rate(pairs)
         print(f"{corpus:16s} {len(pairs):6d} {words:6d} {100 * wer:6.1f} {100 * cer:6.1f}")
     rated = sorted(heard, key=lambda h: -edits(h[0].text.split(), h[1].split()) / max(len(h[0].text.split()), 1))
     for clip, text in rated[:worst]:

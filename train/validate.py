@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 
 from streamer import ctc
 from train.batch import Data, quiet
+from train.board import Heard, sentence
 from train.config import Config, subsampling
-from train.data import Example
 from train.text import error_rate
 
 Floats = NDArray[np.float32]
-Heard = Sequence[tuple[Example, tuple[ctc.WordSpan, ...]]]  # words in output frames
 
 
 def validate(net: keras.Model, data: Data, config: Config) -> tuple[float, float, Heard]:
     """Greedy CER and WER over the validation clips, and the words heard of each, the shortest clip first."""
     heard = [pair for batch in predict(net, data, config) for pair in batch]
-    pairs = [(example.clip.text, " ".join(word.text for word in words)) for example, words in heard]
+    pairs = [(example.clip.text, sentence(words)) for example, words in heard]
     wer = error_rate((reference.split(), text.split()) for reference, text in pairs)
     return error_rate(pairs), wer, heard
 
