@@ -27,6 +27,7 @@ from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import Config
 from train.data import DataError
 from train.export import export
+from train.targets import Target
 from train.weights import begin_from, by_name, load_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras and tf2onnx, with numpy 2
@@ -209,9 +210,12 @@ def test_the_ctc_loss_is_that_of_brute_force_and_respects_lengths() -> None:
         def call(self, x: object, training: bool = False) -> object:
             return x * self.scale
 
-    loss, _ = gradients(Fixed(), STREAMING)(
-        log_probs, np.array([[1, 2, 0], [2, 2, 1], [0, 0, 0]]), np.array([3, 5, 4]), np.array([2, 3, 0])
-    )
+    said = Target(np.array([[1, 2, 0], [2, 2, 1], [0, 0, 0]]), np.array([2, 3, 0]), np.ones(3, np.float32))
+    loss, _ = gradients(Fixed(), STREAMING)(log_probs, np.array([3, 5, 4]), [said])
     expected = [brute_force_loss(log_probs[0, :3], [1, 2]), brute_force_loss(log_probs[1], [2, 2, 1])]
     expected.append(brute_force_loss(log_probs[2, :4], []))  # nobody speaks
     assert loss == pytest.approx(np.mean(expected), rel=1e-4)
+    said = said._replace(known=np.array([1, 0, 1], np.float32))  # what the second clip says is not known
+    assert gradients(Fixed(), STREAMING)(log_probs, np.array([3, 5, 4]), [said])[0] == pytest.approx(
+        (expected[0] + expected[2]) / 3, rel=1e-4
+    )

@@ -25,6 +25,7 @@ workers = join(cluster, rank)
 import keras
 from train import backends, network
 from train.config import Config
+from train.targets import targets
 
 config = Config(size="small")
 keras.utils.set_random_seed(rank)
@@ -35,7 +36,8 @@ rng = np.random.default_rng(rank)
 kept = []
 for step in range(2):
     x = rng.normal(size=(2, 64, 80)).astype(np.float32)
-    loss, found = gradients(x, rng.integers(1, 28, (2, 4)), np.array([16, 16]), np.array([4, 3]))
+    wanted = targets(rng.integers(1, 28, (2, 4)), np.array([4, 3]), config)
+    loss, found = gradients(x, np.array([16, 16]), wanted)
     kept.append(keras.ops.convert_to_numpy(found[0]))
     mean = workers.mean(found)
     kept.append(keras.ops.convert_to_numpy(mean[0]))

@@ -26,6 +26,7 @@ class Augmentation:
 
     speed: float = 0.12
     warp: float = 0.1
+    tone_db: float = 4.0
     reverb: float = 0.15
     band_limit: float = 0.15
     codec: float = 0.1
@@ -43,6 +44,7 @@ AUGMENTATIONS = {
     "light": Augmentation(
         speed=0.1,
         warp=0.06,
+        tone_db=2.0,
         reverb=0.08,
         band_limit=0.08,
         codec=0.05,
@@ -74,7 +76,7 @@ def parse(text: str) -> Augmentation | None:
             known[key] = numbers[key](value)
         except ValueError:
             raise ValueError(f"the augmentation {key} wants a number, not {value!r}") from None
-        if not 0 <= known[key] < (1 if numbers[key] is float else 1000):
+        if not 0 <= known[key] < (1 if numbers[key] is float and not key.endswith("_db") else 1000):
             raise ValueError(f"the augmentation {key}={value} is out of range")
     return Augmentation(**known)
 
@@ -86,6 +88,7 @@ def augment(
     x = change_speed(x, rng.uniform(1 - how.speed, 1 + how.speed))
     x = x @ warp_matrix(spec, round(rng.uniform(1 - how.warp, 1 + how.warp), 2))
     x = x + np.float32(rng.uniform(*how.gain_db) * np.log(10) / 10)
+    x = x + _smooth(x.shape[1], how.tone_db * np.log(10) / 10, rng)
     if rng.random() < how.reverb:
         x = reverberate(x, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.5), spec)
     if rng.random() < how.band_limit:
@@ -151,8 +154,13 @@ def _noise(shape: tuple[int, ...], noises: Sequence[Floats], rng: np.random.Gene
         recorded = noises[rng.integers(len(noises))]
         at = rng.integers(len(recorded)) + np.arange(frames)
         return recorded[at % len(recorded)]
-    tilt = np.interp(np.arange(mels), np.linspace(0, mels - 1, 5), rng.normal(0, 1.5, 5))
-    return (tilt + np.log(rng.gamma(2.0, 0.5, shape) + 1e-3)).astype(np.float32)
+    return (_smooth(mels, 1.5, rng) + np.log(rng.gamma(2.0, 0.5, shape) + 1e-3)).astype(np.float32)
+
+
+def _smooth(mels: int, deviation: float, rng: np.random.Generator) -> Floats:
+    """A random smooth spectrum: another microphone, room or voice."""
+    knots = rng.normal(0, deviation, 6)
+    return np.interp(np.arange(mels), np.linspace(0, mels - 1, len(knots)), knots).astype(np.float32)
 
 
 def mask(x: Floats, how: Augmentation, rng: np.random.Generator) -> Floats:

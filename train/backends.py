@@ -2,91 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from train.config import Config
-from train.text import spell
+from train.targets import Target
 
 Gradients = Callable[..., tuple[float, list[Any]]]
 BETA_2 = 0.98  # gradients of CTC change quickly at first: forget their size sooner than after 1000 steps
 
 
 def gradients(network: keras.Model, config: Config, blank: int = 0) -> Gradients:
-    """A function from a batch to its mean loss per clip and the gradients of all trainable variables.
+    """A function from a batch to the mean loss per clip of its tokens, and the gradients of all trainable variables.
 
-    The batch: features [B, T, W], labels [B, L], output frames [B], label lengths [B].
+    The batch: features [B, T, W], output frames [B], and what each head is to say. The loss that is descended is that
+    of the tokens and of the other heads by their weights.
     """
-    two_heads = hasattr(network, "both_heads") and config.letters_loss
-    compute = (_torch_gradients if keras.backend.backend() == "torch" else _tensorflow_gradients)(
-        network, config, blank, config.letters_loss if two_heads else 0.0
-    )
-
-    def run(x: Any, labels: Any, frames: Any, lengths: Any) -> tuple[float, list[Any]]:
-        spelled = [spell(row[:n], config.vocab) for row, n in zip(labels, lengths, strict=True)] if two_heads else []
-        letters = np.zeros((len(labels), max([1, *map(len, spelled)])), labels.dtype)
-        for row, found in zip(letters, spelled, strict=False):
-            row[: len(found)] = found
-        counts = np.array([*map(len, spelled)] or [0] * len(labels), lengths.dtype)
-        return compute(x, frames, labels, lengths, letters, counts)
-
-    return run
+    kind = _torch_gradients if keras.backend.backend() == "torch" else _tensorflow_gradients
+    return kind(network, config, blank, (1.0, config.letters_loss, config.phones_loss))
 
 
-def _torch_gradients(network: keras.Model, config: Config, blank: int, letters_loss: float) -> Gradients:
+def _heads(network: keras.Model, x: Any) -> list[Any]:
+    return network.heads(x, True) if hasattr(network, "heads") else [network(x, training=True)]
+
+
+def _torch_gradients(network: keras.Model, config: Config, blank: int, weights: Sequence[float]) -> Gradients:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
-    def loss_of(log_probs: Any, labels: Any, frames: Any, lengths: Any) -> Any:
-        targets, sizes, counts = (torch.from_numpy(a).to(device) for a in (labels, frames, lengths))
+    def loss_of(log_probs: Any, frames: Any, target: Target) -> Any:
         log_probs = log_probs.float().transpose(0, 1)
-        return torch.nn.functional.ctc_loss(log_probs, targets, sizes, counts, blank, "none", zero_infinity=True).mean()
+        labels, lengths, known = (torch.from_numpy(a).to(device) for a in target)
+        losses = torch.nn.functional.ctc_loss(log_probs, labels, frames, lengths, blank, "none", zero_infinity=True)
+        return (losses * known).mean()
 
-    def compute(x: Any, frames: Any, labels: Any, lengths: Any, letters: Any, counts: Any) -> tuple[float, list[Any]]:
+    def compute(x: Any, frames: Any, wanted: Sequence[Target]) -> tuple[float, list[Any]]:
         with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
-            inputs = torch.from_numpy(x).to(device)
-            heads = network.both_heads(inputs, True) if letters_loss else (network(inputs, training=True),)
-        loss = total = loss_of(heads[0], labels, frames, lengths)
-        if letters_loss:
-            total = loss + letters_loss * loss_of(heads[1], letters, frames, counts)
+            heads = _heads(network, torch.from_numpy(x).to(device))
+        sizes = torch.from_numpy(frames).to(device)
+        losses = [loss_of(said, sizes, target) for said, target in zip(heads, wanted, strict=True)]
+        total = sum(weight * loss for weight, loss in zip(weights, losses, strict=False))
         variables = [v.value for v in network.trainable_variables]
         found = torch.autograd.grad(total, variables, allow_unused=True, materialize_grads=True)
-        return float(loss.detach()), list(found)
+        return float(losses[0].detach()), list(found)
 
     return compute
 
 
-def _tensorflow_gradients(network: keras.Model, config: Config, blank: int, letters_loss: float) -> Gradients:
+def _tensorflow_gradients(network: keras.Model, config: Config, blank: int, weights: Sequence[float]) -> Gradients:
     import tensorflow as tf
 
     width = network.norm.mean.shape[0] if hasattr(network, "norm") else network.input_shape[-1]
 
-    def loss_of(log_probs: Any, labels: Any, frames: Any, lengths: Any) -> Any:
+    def loss_of(log_probs: Any, frames: Any, target: Any) -> Any:
+        labels, lengths, known = target
         silent = lengths == 0  # the kernel refuses empty labels: their loss is that of the path of blanks
         spoken = tf.where(silent[:, None], tf.ones_like(labels), labels)
         ragged = tf.RaggedTensor.from_tensor(spoken, tf.maximum(lengths, 1)).to_sparse()  # sparse: the fast kernel
         losses = tf.nn.ctc_loss(ragged, log_probs, None, frames, logits_time_major=False, blank_index=blank)
         heard = tf.sequence_mask(frames, tf.shape(log_probs)[1], log_probs.dtype)
-        return tf.reduce_mean(tf.where(silent, -tf.reduce_sum(heard * log_probs[..., blank], axis=1), losses))
+        losses = tf.where(silent, -tf.reduce_sum(heard * log_probs[..., blank], axis=1), losses)
+        return tf.reduce_mean(losses * known)
 
     row, table = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None], tf.int32)
+    target = (table, row, tf.TensorSpec([None], tf.float32))
+    count = (2 + bool(config.phones)) if hasattr(network, "heads") else 1
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, width], tf.float32), row, table, row, table, row])
-    def compute(x: Any, frames: Any, labels: Any, lengths: Any, letters: Any, counts: Any) -> Any:
+    @tf.function(input_signature=[tf.TensorSpec([None, None, width], tf.float32), row, [target] * count])
+    def compute(x: Any, frames: Any, wanted: Any) -> Any:
         with tf.GradientTape() as tape:
-            heads = network.both_heads(x, True) if letters_loss else (network(x, training=True),)
-            loss = total = loss_of(heads[0], labels, frames, lengths)
-            if letters_loss:
-                total = loss + letters_loss * loss_of(heads[1], letters, frames, counts)
+            heads = _heads(network, x)
+            losses = [loss_of(said, frames, target) for said, target in zip(heads, wanted, strict=True)]
+            total = sum(weight * loss for weight, loss in zip(weights, losses, strict=False))
         variables = [v.value for v in network.trainable_variables]
-        return loss, tape.gradient(total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return losses[0], tape.gradient(total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def run(x: Any, *rest: Any) -> tuple[float, list[Any]]:
-        loss, found = compute(x, *(a.astype(np.int32) for a in rest))
+    def run(x: Any, frames: Any, wanted: Sequence[Target]) -> tuple[float, list[Any]]:
+        narrow = [(t.labels.astype(np.int32), t.lengths.astype(np.int32), t.known) for t in wanted]
+        loss, found = compute(x, frames.astype(np.int32), narrow)
         return float(loss), found
 
     return run

@@ -27,6 +27,9 @@ from train.data import DataError
 @click.option(
     "--groups", type=click.IntRange(0, 2000), default=0, help="Letter groups in the vocabulary, besides letters."
 )
+@click.option(
+    "--pronunciations", type=EXISTING, help="Dictionary like CMUdict: a second head learns the phones of its words."
+)
 @click.option("--epochs", type=POSITIVE, default=60, show_default=True)
 @click.option("--hours", type=POSITIVE, default=1e9, help="End after so many hours of training time, wherever it is.")
 @click.option(
@@ -79,7 +82,8 @@ def fit(
     from train.config import load_config
     from train.run import prepare, start
 
-    settings["init"] = str(Path(str(settings["init"])).resolve()) if settings["init"] else ""
+    for name in ("init", "pronunciations"):
+        settings[name] = str(Path(str(settings[name])).resolve()) if settings[name] else ""
     if (folder / "data.json").exists():
         saved = load_config(folder / "config.json")
         given = {k: v for k, v in settings.items() if _was_given(k) and v != getattr(saved, k)}

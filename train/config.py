@@ -38,7 +38,10 @@ class Config:
     weight_decay: float = 1e-3
     warmup_steps: int = 500
     clip_norm: float = 1.0
+    pronunciations: str = ""  # dictionary from which a streaming network learns phones beside its tokens
+    phones: tuple[str, ...] = ()  # what they are, the blank first
     letters_loss: float = 0.5  # weight of the CTC loss of the letters half-way up the streaming network
+    phones_loss: float = 0.5  # and of that of the phones
     batch_frames: int = 4000
     join: float = 0.1
     silence: float = 0.02
@@ -55,7 +58,14 @@ class Config:
 def load_config(path: Path) -> Config:
     """Read what `dump` wrote."""
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return Config(**raw | {"vocab": tuple(raw["vocab"]), "features": FeatureSpec(**raw["features"])})
+    return Config(
+        **raw
+        | {
+            "vocab": tuple(raw["vocab"]),
+            "phones": tuple(raw.get("phones", ())),
+            "features": FeatureSpec(**raw["features"]),
+        }
+    )
 
 
 def describe(source: Path) -> Config:

@@ -16,6 +16,7 @@ from train.batch import Data, Item, assemble, epoch_batches, statistics
 from train.board import Board, open_board, sentence
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import Config
+from train.targets import targets
 from train.validate import validate
 from train.weights import begin_from, load_source
 from train.workers import Workers
@@ -109,7 +110,7 @@ class Learner:
         rng = np.random.default_rng((config.seed, progress.step, self.workers.rank))
         varied = min(1.0, part / config.ease) if config.ease else 1.0
         x, labels, frames, lengths = assemble(items, self.data, config, rng, varied)
-        loss, found = self.gradients(x, labels, frames, lengths)
+        loss, found = self.gradients(x, frames, targets(labels, lengths, config))
         self.rate = learning_rate(config, progress, part)
         self.optimizer.apply(self.workers.mean(found), self.rate)
         progress.step += 1

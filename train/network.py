@@ -83,11 +83,14 @@ class StreamingNetwork(keras.Model):
 
     Half-way up, a second head names single letters. It only helps to train (intermediate CTC, Lee & Watanabe 2021):
     letters are found long before groups of letters are. Its tokens are the first `letters` of the vocabulary.
+    A third, at the top, names phones if there are any.
     """
 
     kernel = 5
 
-    def __init__(self, width: int, vocab: int, letters: int, size: str = "base", dropout: float = 0.1) -> None:
+    def __init__(
+        self, width: int, vocab: int, letters: int, size: str = "base", dropout: float = 0.1, phones: int = 0
+    ) -> None:
         super().__init__()
         first, units, self.plan = SIZES[size]
         self.width, self.units, self.fronts = width, units, (first, units)
@@ -111,6 +114,7 @@ class StreamingNetwork(keras.Model):
         self.letters_head = layers.Dense(letters, name="letters_head")
         self.final_norm = layers.LayerNormalization(name="final_norm")
         self.head = layers.Dense(vocab, name="head")
+        self.phones_head = layers.Dense(phones, name="phones_head") if phones else None
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape (without the batch axis) of every piece of state, in order."""
@@ -132,15 +136,16 @@ class StreamingNetwork(keras.Model):
 
     def call(self, x: Any, training: bool = False) -> Any:
         """log_probs of whole utterances."""
-        return self.both_heads(x, training)[0]
+        return self.heads(x, training)[0]
 
-    def both_heads(self, x: Any, training: bool) -> tuple[Any, Any]:
-        """log_probs of whole utterances: tokens [batch, frames / 4, vocab], and letters half-way up."""
+    def heads(self, x: Any, training: bool) -> list[Any]:
+        """log_probs of whole utterances: tokens [batch, frames / 4, vocab], letters half-way up, phones if any."""
         batch = ops.shape(x)[0]
         zeros = {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
-        half, x, _ = self._encode(x, zeros, training)
-        tokens = _log_softmax(self.head(self.final_norm(x)))
-        return tokens, _log_softmax(self.letters_head(self.letters_norm(half)))
+        half, top, _ = self._encode(x, zeros, training)
+        top = self.final_norm(top)
+        found = [self.head(top), self.letters_head(self.letters_norm(half))]
+        return [_log_softmax(y) for y in (*found, *([self.phones_head(top)] if self.phones_head else []))]
 
     def _encode(self, x: Any, state: dict[str, Any], training: bool = False) -> tuple[Any, Any, dict[str, Any]]:
         """What half of the blocks and what all blocks make of the features, and the next state."""
@@ -193,6 +198,7 @@ def build(config: Config) -> keras.Model:
     width, vocab = config.features.width, len(config.vocab)
     if config.network == "tutorial":
         return tutorial_network(width, vocab, config.dropout)
-    network = StreamingNetwork(width, vocab, len(letters(config.vocab)), config.size, config.dropout)
+    spelled, phones = len(letters(config.vocab)), len(config.phones)
+    network = StreamingNetwork(width, vocab, spelled, config.size, config.dropout, phones)
     network(np.zeros((1, 16, width), np.float32))
     return network

