@@ -94,7 +94,7 @@ def augment(
     if rng.random() < how.band_limit:
         x = band_limit(x, rng.uniform(50, 400), rng.uniform(3000, 6000), spec)
     if rng.random() < how.codec:
-        x = code(x, rng.uniform(18, 40), rng.uniform(1, 4))
+        x = band_limit(code(x, rng.uniform(18, 60), rng.uniform(0.5, 4)), 0, rng.uniform(4500, 7500), spec)
     if rng.random() < how.noise:
         x = add_noise(x, _noise(x.shape, noises, rng), rng.uniform(*how.snr_db))
     x = np.logaddexp(x, np.float32(np.log(spec.floor)))
