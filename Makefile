@@ -90,6 +90,7 @@ model: .venv-test/installed
 	$(TEST) -m train.cli lm "$(TEXTS)/nltk-gutenberg.txt.xz" "$(TEXTS)/sotu.txt.xz" "$(TEXTS)/wordnet-glosses.txt.xz" \
 	    "$(CORPORA)/ljspeech_sentences.csv" "$(CORPORA)" --exclude LJ001 --exclude LJ002 --exclude LJ050 --out models/english.lm
 	$(TEST) -m train.cli tune models/english.onnx models/english.lm "$(CORPORA)" --split dev
+	$(TEST) -m train.cli calibrate models/english.onnx "$(CORPORA)" --split dev
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --lm none
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.beam import BeamSearch, Hotwords
-from streamer.ctc import Greedy
+from streamer.ctc import Calibration, Greedy
 from streamer.lm import ARRAYS, LanguageModel, load_language_spec
 from streamer.recognizer import Decoder
 from streamer.spec import METADATA_KEY, ModelSpec, SpecError, load_spec
@@ -40,7 +40,7 @@ class AcousticModel:
         self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None, hot: Hotwords | None = None
     ) -> None:
         self.spec = spec
-        greedy = Greedy(spec.vocab, spec.blank)
+        greedy = Greedy(spec.vocab, spec.blank, Calibration(spec.confidence_slope, spec.confidence_offset))
         self.decoder: Decoder = BeamSearch(spec.vocab, spec.blank, lm, hot or Hotwords()) if lm else greedy
         self._session = session
         self._shapes = {i.name: tuple(i.shape[1:]) for i in session.get_inputs() if i.name != "features"}
