@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages bench bench-training bench-latency sample golden model clean
+.PHONY: run test lint portaudio system-packages bench bench-training bench-latency bench-robustness sample golden model clean
 
 run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -68,6 +68,9 @@ bench-training: .venv-test/installed
 # With CORPORA=folder of a corpus and its noise; more options in ARGS, such as "--clips 50".
 bench-latency: .venv-test/installed
 	@$(TEST) -m bench.latency "$(CORPORA)" --noise "$(CORPORA)/noise" $(ARGS)
+
+bench-robustness: .venv-test/installed
+	@$(TEST) -m bench.robustness "$(CORPORA)" --noise "$(CORPORA)/noise" $(ARGS)
 
 # The bundled sample is read by a synthesiser (pip install hibari-tts, Apache-2.0), never by a person.
 sample: .venv-test/installed
