@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages bench bench-training bench-latency bench-robustness sample golden model clean
+.PHONY: run test lint portaudio system-packages bench bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
 
 run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -71,6 +71,10 @@ bench-latency: .venv-test/installed
 
 bench-robustness: .venv-test/installed
 	@$(TEST) -m bench.robustness "$(CORPORA)" --noise "$(CORPORA)/noise" $(ARGS)
+
+# Peers are measured where they are installed: see docs/accuracy.md for what to give in ARGS.
+bench-accuracy: .venv-test/installed
+	@$(TEST) -m bench.accuracy "$(CORPORA)" $(ARGS)
 
 # The bundled sample is read by a synthesiser (pip install hibari-tts, Apache-2.0), never by a person.
 sample: .venv-test/installed

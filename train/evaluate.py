@@ -64,22 +64,12 @@ def evaluate(
     print(f"expected calibration error of {len(judged)} words' confidences: {calibration_error(judged):.3f}")
     print(f"{busy / max(audio, 1e-9):.4f} CPU seconds per second of audio, over {audio / 3600:.2f} h")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("".join(f"{_relative(c.path, corpora)}\t{text}\n" for c, text in heard), encoding="utf-8")
+        recordings.write_texts(out, heard, corpora)
     if report is not None:
         from train.report import write
 
         write(report, heard, model, run, judged)
         print(f"{report} shows where it errs")
-
-
-def _relative(path: Path, corpora: Sequence[Path]) -> Path:
-    """As the manifest names it."""
-    for root in corpora:
-        base = root if root.is_dir() else root.parent
-        if path.is_relative_to(base):
-            return path.relative_to(base)
-    return path
 
 
 def _report(heard: Sequence[tuple[Clip, str]], worst: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,22 @@ def choose(corpora: Sequence[Path], split: str, count: int | None = None, seed: 
     if count is None or count >= len(clips):
         return clips
     return [clips[i] for i in sorted(np.random.default_rng(seed).permutation(len(clips))[:count])]
+
+
+def write_texts(path: Path, heard: Iterable[tuple[Clip, str]], corpora: Sequence[Path]) -> None:
+    """PATH<TAB>TEXT for every clip, paths as the manifests have them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"{_relative(clip.path, corpora)}\t{' '.join(text.split())}\n" for clip, text in heard)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _relative(path: Path, corpora: Sequence[Path]) -> Path:
+    """As the manifest names it."""
+    for root in corpora:
+        base = root if root.is_dir() else root.parent
+        if path.is_relative_to(base):
+            return path.relative_to(base)
+    return path
 
 
 def read(clips: Sequence[Clip], rate: int, title: str) -> Iterator[tuple[Clip, Floats]]:
