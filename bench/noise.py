@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.garbage import SOUNDS
 from bench.live import listen
 from streamer.model import AcousticModel
 from streamer.recognizer import Floats
 from train.cache import read_audio
 from train.data import DataError
 from train.progress import Progress
+
+SURE = 0.5
 
 
 def read_noise(folder: Path, rate: int) -> Floats:
@@ -28,15 +31,21 @@ def read_noise(folder: Path, rate: int) -> Floats:
 
 
 def false_alarms(model: AcousticModel, noise: Floats | None, minutes: float) -> str:
-    """A table of what is heard in so many minutes of noise, again and again from its start, and of silence."""
-    samples = round(60 * minutes * model.spec.features.sample_rate)
-    kinds = {"silence": np.zeros(samples, np.float32)}
+    """A table of what is heard in so many minutes of noise, again and again from its start, and of silence.
+
+    And in a minute each of sounds that resemble speech.
+    """
+    rate = model.spec.features.sample_rate
+    samples = round(60 * minutes * rate)
+    kinds = {f"{minutes:g} min of silence": np.zeros(samples, np.float32)}
     if noise is not None:
-        kinds["noise"] = np.resize(noise, samples)
-    lines = ["| nobody speaks | finals | words |", "|---|---|---|"]
+        kinds[f"{minutes:g} min of noise"] = np.resize(noise, samples)
+    kinds |= {f"1 min of {name}": make(60 * rate, rate) for name, make in SOUNDS.items()}
+    lines = [f"| nobody speaks | finals | words | of them with {SURE} confidence or more |", "|---|---|---|---|"]
     with Progress("without speech", len(kinds)) as progress:
         for name, sound in kinds.items():
-            heard = listen(model, sound)
-            lines.append(f"| {minutes:g} min of {name} | {len(heard.finals)} | {len(heard.words)} |")
+            words = [final.event.words for final in listen(model, sound).finals]
+            sure = sum(word.confidence >= SURE for spoken in words for word in spoken)
+            lines.append(f"| {name} | {len(words)} | {sum(map(len, words))} | {sure} |")
             progress.step()
     return "\n".join(lines)
