@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.spec import ModelSpec
+
 Floats = NDArray[np.float32]
 
 
@@ -138,3 +140,8 @@ class Greedy:
     def within_word(self, hypothesis: Hypothesis) -> bool:
         """Whether the last word may go on."""
         return bool(hypothesis.tokens) and self.vocab[hypothesis.tokens[-1].id] != " "
+
+
+def greedy(spec: ModelSpec) -> Greedy:
+    """The decoder of a model that has no language model beside it."""
+    return Greedy(spec.vocab, spec.blank, Calibration(spec.confidence_slope, spec.confidence_offset))
