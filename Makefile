@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages bench bench-training sample golden model clean
+.PHONY: run test lint portaudio system-packages bench bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
 
 run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -65,6 +65,17 @@ bench: .venv/installed
 bench-training: .venv-test/installed
 	@PYTHONPATH=. $(TEST) bench/training.py
 
+# With CORPORA=folder of a corpus and its noise; more options in ARGS, such as "--clips 50".
+bench-latency: .venv-test/installed
+	@$(TEST) -m bench.latency "$(CORPORA)" --noise "$(CORPORA)/noise" $(ARGS)
+
+bench-robustness: .venv-test/installed
+	@$(TEST) -m bench.robustness "$(CORPORA)" --noise "$(CORPORA)/noise" $(ARGS)
+
+# Peers are measured where they are installed: see docs/accuracy.md for what to give in ARGS.
+bench-accuracy: .venv-test/installed
+	@$(TEST) -m bench.accuracy "$(CORPORA)" $(ARGS)
+
 # The bundled sample is read by a synthesiser (pip install hibari-tts, Apache-2.0), never by a person.
 sample: .venv-test/installed
 	$(TEST) -m pip install --quiet hibari-tts
@@ -90,6 +101,7 @@ model: .venv-test/installed
 	$(TEST) -m train.cli lm "$(TEXTS)/nltk-gutenberg.txt.xz" "$(TEXTS)/sotu.txt.xz" "$(TEXTS)/wordnet-glosses.txt.xz" \
 	    "$(CORPORA)/ljspeech_sentences.csv" "$(CORPORA)" --exclude LJ001 --exclude LJ002 --exclude LJ050 --out models/english.lm
 	$(TEST) -m train.cli tune models/english.onnx models/english.lm "$(CORPORA)" --split dev
+	$(TEST) -m train.cli calibrate models/english.onnx "$(CORPORA)" --split dev
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --lm none
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
 

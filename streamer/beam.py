@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.ctc import WordSpan
+from streamer.ctc import Calibration, WordSpan
 from streamer.lm import BEGIN, UNKNOWN, LanguageModel
 
 Floats = NDArray[np.float32]
@@ -117,12 +117,12 @@ class BeamSearch:
     def words(self, beam: Beam, ended: bool = False) -> tuple[WordSpan, ...]:
         """The words of the likeliest text; when the segment has ended, its last word counts as complete."""
         if not ended:
-            return tuple(_spans(beam.paths[0]))
+            return self._calibration.apply(_spans(beam.paths[0]))
         texts: dict[str, Path] = {}  # those that differ only in their last token, or in a space after it, are one
         for path in map(self._complete, beam.paths):
             text = path.text.rstrip()
             texts[text] = _merge(path, texts[text]) if text in texts else path
-        return tuple(_spans(max(texts.values(), key=lambda path: path.score)))
+        return self._calibration.apply(_spans(max(texts.values(), key=lambda path: path.score)))
 
     def settled(self, beam: Beam) -> int:
         """How many words all texts that are followed have in common: they can no longer change."""
@@ -137,6 +137,10 @@ class BeamSearch:
     def within_word(self, beam: Beam) -> bool:
         """Whether the likeliest text ends in a word that may go on."""
         return bool(beam.paths[0].begun)
+
+    @property
+    def _calibration(self) -> Calibration:
+        return Calibration(self.lm.spec.confidence_slope, self.lm.spec.confidence_offset)
 
     def _grow(
         self, paths: tuple[Path, ...], tokens: Sequence[tuple[int, float]], blank: float, frame: int

@@ -6,11 +6,13 @@ Graves et al. 2006: take the best token of every frame, merge repeats, drop blan
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamer.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 
@@ -42,7 +44,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class WordSpan:
-    """A word in output frames; confidence is the geometric mean of its tokens' probabilities."""
+    """A word in output frames; before calibration its confidence is the geometric mean of its tokens' probabilities."""
 
     text: str
     start: int
@@ -89,11 +91,34 @@ def _words(hypothesis: Hypothesis, vocab: Sequence[str]) -> Iterator[WordSpan]:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a confidence becomes the probability that the word is right: sigmoid(slope * logit + offset) (Platt 1999)."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def apply(self, spans: Iterable[WordSpan]) -> tuple[WordSpan, ...]:
+        """The words with calibrated confidences."""
+        return tuple(WordSpan(s.text, s.start, s.end, self.probability(s.confidence)) for s in spans)
+
+    def probability(self, confidence: float) -> float:
+        """The calibrated confidence, in [0, 1]."""
+        return 0.5 + 0.5 * math.tanh((self.slope * logit(confidence) + self.offset) / 2)
+
+
+def logit(p: float) -> float:
+    """ln(p / (1 - p)), finite for 0 and 1 too."""
+    p = min(max(p, 1e-6), 1 - 1e-6)
+    return math.log(p / (1 - p))
+
+
+@dataclass(frozen=True, slots=True)
 class Greedy:
     """The decoder without a language model; what it has decoded never changes."""
 
     vocab: Sequence[str]
     blank: int
+    calibration: Calibration = Calibration()
 
     @property
     def start(self) -> Hypothesis:
@@ -106,7 +131,7 @@ class Greedy:
 
     def words(self, hypothesis: Hypothesis, ended: bool = False) -> tuple[WordSpan, ...]:
         """The words decoded so far."""
-        return words(hypothesis, self.vocab)
+        return self.calibration.apply(_words(hypothesis, self.vocab))
 
     def settled(self, hypothesis: Hypothesis) -> int:
         """How many words can no longer change: all but one that may go on."""
@@ -115,3 +140,8 @@ class Greedy:
     def within_word(self, hypothesis: Hypothesis) -> bool:
         """Whether the last word may go on."""
         return bool(hypothesis.tokens) and self.vocab[hypothesis.tokens[-1].id] != " "
+
+
+def greedy(spec: ModelSpec) -> Greedy:
+    """The decoder of a model that has no language model beside it."""
+    return Greedy(spec.vocab, spec.blank, Calibration(spec.confidence_slope, spec.confidence_offset))

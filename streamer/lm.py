@@ -33,6 +33,8 @@ class LanguageSpec:
     weight: float = 0.6  # of its log-probabilities
     word_bonus: float = 3.0  # nats for every word, against the pull towards few and long ones
     unknown_penalty: float = 6.0  # nats for a word that is not in the list
+    confidence_slope: float = 1.0  # these two make a word's confidence the probability that it is right
+    confidence_offset: float = 0.0
     schema: int = SCHEMA
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -108,7 +110,8 @@ def load_language_spec(text: str) -> LanguageSpec:
     known = {f.name for f in fields(LanguageSpec)}
     if not isinstance(raw, dict) or set(raw) - known or raw.get("schema") != SCHEMA:
         raise SpecError(f"the language model's description is not of schema {SCHEMA}")
-    for name in ("weight", "word_bonus", "unknown_penalty"):
-        if not isinstance(raw.get(name, 0.0), int | float) or not 0 <= raw.get(name, 0.0) <= 100:
+    for name in ("weight", "word_bonus", "unknown_penalty", "confidence_slope", "confidence_offset"):
+        least = -100 if name == "confidence_offset" else 0
+        if not isinstance(raw.get(name, 0.0), int | float) or not least <= raw.get(name, 0.0) <= 100:
             raise SpecError(f"the language model's {name} is {raw[name]!r}")
     return LanguageSpec(**raw)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.beam import BeamSearch, Hotwords
-from streamer.ctc import Greedy
+from streamer.ctc import greedy
 from streamer.lm import ARRAYS, LanguageModel, load_language_spec
 from streamer.recognizer import Decoder
 from streamer.spec import METADATA_KEY, ModelSpec, SpecError, load_spec
@@ -40,8 +40,8 @@ class AcousticModel:
         self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None, hot: Hotwords | None = None
     ) -> None:
         self.spec = spec
-        greedy = Greedy(spec.vocab, spec.blank)
-        self.decoder: Decoder = BeamSearch(spec.vocab, spec.blank, lm, hot or Hotwords()) if lm else greedy
+        search = BeamSearch(spec.vocab, spec.blank, lm, hot or Hotwords()) if lm else None
+        self.decoder: Decoder = search or greedy(spec)
         self._session = session
         self._shapes = {i.name: tuple(i.shape[1:]) for i in session.get_inputs() if i.name != "features"}
         self._outputs = ["log_probs", *(f"next_{name}" for name in self._shapes)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamer import endpoint
 from streamer.chunker import Chunker
-from streamer.ctc import Greedy, WordSpan
+from streamer.ctc import WordSpan, greedy
 from streamer.endpoint import Decoded, Endpointing
 from streamer.events import Event, Final, Gap, Partial, Word
 from streamer.spec import ModelSpec
@@ -53,7 +53,7 @@ class Recognizer:
         self, spec: ModelSpec, initial: State, limits: Endpointing | None = None, decoder: Decoder | None = None
     ) -> None:
         self.spec = spec
-        self._decoder: Decoder = decoder or Greedy(spec.vocab, spec.blank)
+        self._decoder: Decoder = decoder or greedy(spec)
         self.limits = limits or Endpointing()
         self._initial, self._state = initial, initial
         self._chunker = Chunker(spec)

@@ -67,6 +67,8 @@ class ModelSpec:
     the first right_context / subsampling log_probs of a stream describe nothing and are dropped.
     `windowed`: a step takes left_context + chunk_frames + right_context frames, and the log_probs of the chunk
     in the middle are kept.
+    `confidence_slope` and `confidence_offset` make the confidence of a word that was decoded greedily the probability
+    that it is right; a language model has its own.
     """
 
     name: str
@@ -79,6 +81,8 @@ class ModelSpec:
     left_context: int = 0
     right_context: int = 0
     language: str = "en"
+    confidence_slope: float = 1.0
+    confidence_offset: float = 0.0
     schema: int = SCHEMA
     probe: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +96,8 @@ class ModelSpec:
         _require(0 < self.chunk_frames <= 10_000, f"chunk_frames is {self.chunk_frames}")
         _require(min(self.left_context, self.right_context) >= 0, "contexts cannot be negative")
         _require(max(self.left_context, self.right_context) <= 10_000, "contexts are larger than 10000 frames")
+        _require(0 <= self.confidence_slope <= 100, f"confidence_slope is {self.confidence_slope}")
+        _require(-100 <= self.confidence_offset <= 100, f"confidence_offset is {self.confidence_offset}")
         for name in ("chunk_frames", "left_context", "right_context"):
             _require(getattr(self, name) % self.subsampling == 0, f"{name} is no multiple of subsampling")
         _require(self.kind == "windowed" or self.left_context == 0, "a streaming model carries state, not left_context")

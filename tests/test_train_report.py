@@ -254,6 +254,12 @@ def test_a_curve_leaves_out_what_is_not_a_number() -> None:
     Page(charts.bars("CER", "seconds", "%", []))
 
 
+def test_a_reliability_diagram_has_a_point_for_every_bin() -> None:
+    page = Page(charts.diagonal("Right, %", "confidence, %", [(10, 25, "<4> words"), (90, 80, "5 words")]))
+    assert [attributes["class"] for tag, attributes in page.tags if tag == "circle"] == ["dot", "dot"]
+    assert "10.0 %: 25.0 % (<4> words)" in page.texts
+
+
 @given(st.floats(1e-9, 1e9))
 def test_ticks_are_few_and_reach_the_highest_value(highest: float) -> None:
     ticks = charts.ticks(highest)

@@ -13,20 +13,22 @@ Pair = tuple[str | None, str | None]  # of the reference and of what was heard; 
 
 
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Pair]:
-    """What was heard for what: an alignment with the fewest edits, in order."""
-    rows = [list(range(len(hypothesis) + 1))]
+    """What was heard for what: of the alignments with the fewest edits one with the most words right, in order."""
+    edit = len(reference) + 1  # costs more than all words that are right can save
+    rows = [[edit * j for j in range(len(hypothesis) + 1)]]
     for expected in reference:
-        row = [rows[-1][0] + 1]
+        row = [rows[-1][0] + edit]
         for j, heard in enumerate(hypothesis):
-            row.append(min(rows[-1][j + 1] + 1, row[j] + 1, rows[-1][j] + (expected != heard)))
+            row.append(min(rows[-1][j + 1] + edit, row[j] + edit, rows[-1][j] + (edit if expected != heard else -1)))
         rows.append(row)
     pairs: list[Pair] = []
     i, j = len(reference), len(hypothesis)
     while i or j:
-        if i and j and rows[i][j] == rows[i - 1][j - 1] + (reference[i - 1] != hypothesis[j - 1]):
+        step = edit if i and j and reference[i - 1] != hypothesis[j - 1] else -1
+        if i and j and rows[i][j] == rows[i - 1][j - 1] + step:
             i, j = i - 1, j - 1
             pairs.append((reference[i], hypothesis[j]))
-        elif i and rows[i][j] == rows[i - 1][j] + 1:
+        elif i and rows[i][j] == rows[i - 1][j] + edit:
             i -= 1
             pairs.append((reference[i], None))
         else:

@@ -75,6 +75,20 @@ def line(title: str, below: str, unit: str, given: Sequence[Point]) -> str:
     return _figure(name, [*parts, _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below)])
 
 
+def diagonal(title: str, below: str, given: Sequence[tuple[float, float, str]]) -> str:
+    """Points (x, y, what they are), both in percent, joined, and the dashed line on which x is y."""
+    steps = [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]
+    scale = (WIDTH - LEFT - RIGHT) / 100
+    parts = [*_grid(steps), *(_text(LEFT + x * scale, HEIGHT - BOTTOM + 14, f"{x:.4g}") for x in steps)]
+    ends = f'x1="{LEFT}" y1="{_y(0, steps):.1f}" x2="{WIDTH - RIGHT}" y2="{_y(100, steps):.1f}"'
+    parts.append(f'<line class="ideal" {ends}/>')
+    at = [(LEFT + x * scale, _y(y, steps), escape(f"{x:.1f} %: {y:.1f} % ({note})")) for x, y, note in given]
+    parts.append(f'<polyline class="curve" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y, _ in at)}"/>')
+    for x, y, told in at:
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>{told}</title></circle>')
+    return _figure(title, [*parts, _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below)])
+
+
 def ticks(highest: float) -> list[float]:
     """Some four round numbers from 0 to `highest` or just above."""
     if not 0 < highest < math.inf:

@@ -9,7 +9,7 @@ import click
 
 from train.cli_data import download, record, say, synth
 from train.cli_fit import fit
-from train.cli_lm import lm, tune
+from train.cli_lm import calibrate, lm, tune
 from train.command import EXISTING, FILE, Command, need
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     """
 
 
-for command in (download, record, synth, say, fit, lm, tune):
+for command in (download, record, synth, say, fit, lm, tune, calibrate):
     main.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""`asr-train lm` and `tune`: a language model from text, and its weight beside an acoustic model."""
+"""`asr-train lm`, `tune` and `calibrate`: a language model from text, its weight, and how sure words may be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from train.command import EXISTING, FILE, Command
+from train.command import EXISTING, FILE, Command, need
 
 
 @click.command(cls=Command)
@@ -34,9 +34,26 @@ def lm(texts: tuple[Path, ...], out: Path, words: int, exclude: tuple[str, ...],
 @click.argument("corpora", nargs=-1, required=True, type=EXISTING)
 @click.option("--split", default="dev", show_default=True, help="Which split of the manifests; never test.")
 def tune(model: Path, lm: Path, corpora: tuple[Path, ...], split: str) -> None:
-    """Find how much LM should weigh beside MODEL on CORPORA, and write it into LM's file."""
+    """Find how much LM should weigh beside MODEL on CORPORA, calibrate confidences, and write both into LM's file."""
     from train.tune import tune as search
 
     spec, before, after = search(model, lm, corpora, split)
     found = f"weight {spec.weight}, word bonus {spec.word_bonus}, unknown penalty {spec.unknown_penalty}"
     click.echo(f"{lm}: {found}; WER {100 * before:.2f} % before, {100 * after:.2f} % now")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=EXISTING)
+@click.argument("corpora", nargs=-1, required=True, type=EXISTING)
+@click.option("--split", default="dev", show_default=True, help="Which split of the manifests; never test.")
+def calibrate(model: Path, corpora: tuple[Path, ...], split: str) -> None:
+    """Make the confidences of words that MODEL decodes without a language model the probabilities that they are right.
+
+    Two numbers, found on CORPORA, are written into MODEL's file; those for a language model are found by tune.
+    """
+    need("train", "onnx", "scipy")
+    from train.calibrate import write_calibration
+
+    found, before, after = write_calibration(model, corpora, split)
+    told = f"confidence slope {found.slope}, offset {found.offset}"
+    click.echo(f"{model}: {told}; expected calibration error {before:.3f} before, {after:.3f} now")

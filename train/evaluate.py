@@ -8,21 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamer import engine
-from streamer.events import Final
+from streamer.events import Final, Word
 from streamer.model import AcousticModel, ModelError, find_lm, load
 from streamer.recognizer import Floats, Recognizer
-from train import charts
-from train.cache import read_audio
-from train.data import Clip, DataError, read_corpus, split_clips
-from train.progress import Progress
+from train import charts, recordings
+from train.confidence import Judged, calibration_error, judge
+from train.data import Clip, DataError
 from train.text import edits, error_rate
 
 
-def transcribe(model: AcousticModel, samples: Floats) -> str:
-    """The text of all finals of one recording: offline is streaming with one big push."""
+def recognise(model: AcousticModel, samples: Floats) -> list[Word]:
+    """The words of all finals of one recording: offline is streaming with one big push."""
     recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
     events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
-    return " ".join(event.text for event in events if isinstance(event, Final))
+    return [word for event in events if isinstance(event, Final) for word in event.words]
+
+
+def transcribe(model: AcousticModel, samples: Floats) -> str:
+    """The text of one recording."""
+    return " ".join(word.text for word in recognise(model, samples))
 
 
 def evaluate(
@@ -35,7 +39,7 @@ def evaluate(
     run: Path | None = None,
     lm: str | None = None,
 ) -> None:
-    """Print error rates per corpus (edits over reference length) and the speed; write transcripts to `out`.
+    """Print error rates per corpus (edits over reference length), calibration and speed; write transcripts to `out`.
 
     report: an HTML file to write, with the training curves of `run` when its folder is given.
     """
@@ -45,52 +49,27 @@ def evaluate(
         model = load(path, find_lm(lm, path))
     except ModelError as error:
         raise DataError(str(error)) from None
-    clips = [(root, c) for root in corpora for c in of_split(read_corpus(root), split)]
-    if not clips:
-        raise DataError(f"no clip of split {split!r} in {', '.join(map(str, corpora))}: choose another with --split")
     heard: list[tuple[Clip, str]] = []
+    judged: list[Judged] = []
     audio = busy = 0.0
-    lines, unreadable = [], 0
-    with Progress("evaluation", len(clips)) as progress:
-        for root, clip in clips:
-            progress.step()
-            try:
-                samples = read_audio(clip.path, model.spec.features.sample_rate)
-            except (OSError, RuntimeError):
-                unreadable += 1
-                continue
-            started = time.process_time()
-            heard.append((clip, transcribe(model, samples)))
-            busy += time.process_time() - started
-            audio += len(samples) / model.spec.features.sample_rate
-            lines.append(f"{_relative(clip.path, root)}\t{heard[-1][1]}\n")
-    if not audio:
-        raise DataError(f"none of the {len(clips)} clips can be read: see where the manifest says they are")
+    rate = model.spec.features.sample_rate
+    for clip, samples in recordings.read(recordings.choose(corpora, split), rate, "evaluation"):
+        started = time.process_time()
+        words = recognise(model, samples)
+        busy += time.process_time() - started
+        audio += len(samples) / rate
+        heard.append((clip, " ".join(word.text for word in words)))
+        judged += judge(clip.text, words)
     _report(heard, worst)
-    print(f"{busy / audio:.4f} CPU seconds per second of audio, over {audio / 3600:.2f} h")
-    if unreadable:
-        print(f"{unreadable} clips could not be read and do not count")
+    print(f"expected calibration error of {len(judged)} words' confidences: {calibration_error(judged):.3f}")
+    print(f"{busy / max(audio, 1e-9):.4f} CPU seconds per second of audio, over {audio / 3600:.2f} h")
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text("".join(lines), encoding="utf-8")
+        recordings.write_texts(out, heard, corpora)
     if report is not None:
         from train.report import write
 
-        write(report, heard, model, run)
+        write(report, heard, model, run, judged)
         print(f"{report} shows where it errs")
-
-
-def of_split(clips: list[Clip], split: str) -> list[Clip]:
-    """Clips of a split; of a corpus without splits, the tenth that `fit` with its default seed did not train on."""
-    if split == "all":
-        return clips
-    return [c for c in clips if c.split == split] if any(c.split for c in clips) else split_clips(clips, seed=1)[1]
-
-
-def _relative(path: Path, root: Path) -> Path:
-    """As the manifest names it."""
-    base = root if root.is_dir() else root.parent
-    return path.relative_to(base) if path.is_relative_to(base) else path
 
 
 def _report(heard: Sequence[tuple[Clip, str]], worst: int) -> None:

@@ -16,7 +16,7 @@ from streamer.recognizer import Decoder, Floats, Recognizer
 from streamer.spec import ModelSpec
 from train.cache import read_audio
 from train.data import DataError
-from train.spectrogram import INCHES_PER_SECOND, STYLE, Label, labels, render, spectrogram
+from train.spectrogram import INCHES_PER_SECOND, STYLE, Label, labels, picture_kind, render, spectrogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ class Heard:
         return len(self.samples) / self.spec.features.sample_rate
 
 
-class _Watched:
+class Watched:
     """A decoder that keeps what it is given: the log_probs of each output frame, once and in order."""
 
     def __init__(self, decoder: Decoder, vocab: int) -> None:
@@ -58,7 +58,7 @@ class _Watched:
 def hear(model: AcousticModel, samples: Floats) -> Heard:
     """What the served path makes of a recording: float32 [samples] at the model's rate."""
     spec = model.spec
-    watched = _Watched(model.decoder, len(spec.vocab))
+    watched = Watched(model.decoder, len(spec.vocab))
     recognizer = Recognizer(spec, model.initial_state, decoder=watched)
     events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
     rate = spec.features.sample_rate
@@ -84,9 +84,7 @@ def plot(audio: Path, model: str | None, out: Path, start: float, seconds: float
     if end - start < 0.05:
         raise DataError(f"{audio} lasts {heard.seconds:.2f} s: there is nothing to draw from second {start:g} on")
     figure = draw(heard, start, end, f"{audio.name}, heard by {acoustic.spec.name}")
-    kind = out.suffix.lower().lstrip(".")
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise DataError(f"a picture cannot be written as {out.name}: give --out a name that ends in .png")
+    kind = picture_kind(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(render(figure, kind))
     return f"{out}: {start:.1f} to {end:.1f} s of {heard.seconds:.1f} s, {len(heard.words)} words heard in all"

@@ -12,6 +12,7 @@ from streamer.model import AcousticModel
 from train import charts, page, spectrogram
 from train.align import Rated, compare, grouped, rate, rates
 from train.cache import read_audio
+from train.confidence import Judged, calibration_error, reliability
 from train.data import Clip
 from train.plots import hear
 
@@ -23,8 +24,17 @@ PICTURES = 2
 LENGTHS = (0, 2, 4, 6, 8, 12, 16, 24)  # seconds
 
 
-def write(path: Path, heard: Sequence[tuple[Clip, str]], model: AcousticModel, run: Path | None = None) -> None:
-    """The report of an evaluation: clips with what `model` heard, and the folder of the run that trained it."""
+def write(
+    path: Path,
+    heard: Sequence[tuple[Clip, str]],
+    model: AcousticModel,
+    run: Path | None = None,
+    judged: Sequence[Judged] = (),
+) -> None:
+    """The report of an evaluation: clips with what `model` heard, and the folder of the run that trained it.
+
+    judged: the confidence of every word that was heard, and whether it is right.
+    """
     log = charts.read_log(run) if run else []
     rated = [rate(clip, text) for clip, text in heard]
     wer, cer = rates(rated)
@@ -39,6 +49,7 @@ def write(path: Path, heard: Sequence[tuple[Clip, str]], model: AcousticModel, r
         ),
         _corpora(rated),
         _words(rated),
+        _confidence(judged),
         _worst(rated, model),
     ]
     if log:
@@ -96,6 +107,21 @@ def _words(rated: Sequence[Rated]) -> str:
             page.table("Added", ("heard", "times"), kinds["added"][:WORDS]),
         ),
     )
+
+
+def _confidence(judged: Sequence[Judged]) -> str:
+    """A reliability diagram (DeGroot and Fienberg 1983)."""
+    if not judged:
+        return ""
+    bins = reliability(judged)
+    rows = [(f"{100 * b.confidence:.0f} %", b.count, 100 * b.right) for b in bins]
+    about = (
+        f"How often words are right that were told with some confidence; expected calibration error "
+        f"{100 * calibration_error(judged):.1f} %. On the diagonal confidence is what it says."
+    )
+    points = [(100 * b.confidence, 100 * b.right, f"{b.count:,} words") for b in bins]
+    diagram = charts.diagonal("Words that are right, %", "mean confidence of the words, %", points)
+    return page.section("Confidence", about, page.columns(diagram, page.table("", ("told", "words", "right %"), rows)))
 
 
 def _worst(rated: Sequence[Rated], model: AcousticModel) -> str:

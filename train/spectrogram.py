@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from streamer import features
 from streamer.recognizer import Floats
 from streamer.spec import FeatureSpec
+from train.data import DataError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +37,16 @@ class Label:
     start: float
     end: float
     wrong: bool = False
+
+
+def picture_kind(out: Path) -> str:
+    """The format that the name of a picture asks for; DataError when matplotlib does not write it."""
+    from matplotlib.figure import Figure
+
+    kind = out.suffix.lower().lstrip(".")
+    if kind not in Figure().canvas.get_supported_filetypes():
+        raise DataError(f"a picture cannot be written as {out.name}: give --out a name that ends in .png")
+    return kind
 
 
 def spectrogram(axes: Axes, frames: Floats, spec: FeatureSpec) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from streamer.beam import BeamSearch
-from streamer.lm import LanguageSpec
-from streamer.model import ModelError, load, load_lm
+from streamer.ctc import Calibration, WordSpan
+from streamer.lm import LanguageModel, LanguageSpec
+from streamer.model import AcousticModel, ModelError, load, load_lm
 from streamer.recognizer import Floats
-from train.cache import read_audio
-from train.data import DataError, read_corpus
-from train.evaluate import of_split
+from train import recordings
+from train.calibrate import fit
+from train.confidence import judge
+from train.data import DataError
 from train.lm import read_arrays, write_lm
 from train.plots import hear
-from train.progress import Progress
 from train.text import error_rate
 
 GRID = {
@@ -28,32 +29,21 @@ GRID = {
 def tune(model: Path, lm: Path, corpora: Sequence[Path], split: str) -> tuple[LanguageSpec, float, float]:
     """Write the best weights by WER into the language model's file; returns them, the WER before, and with them.
 
-    One number after the other is moved to a better neighbour in GRID until none is better.
+    One number after the other is moved to a better neighbour in GRID until none is better; then the confidences of
+    the words that are decoded so are calibrated.
     """
     try:
         acoustic, language = load(model), load_lm(lm)
     except ModelError as error:
         raise DataError(str(error)) from None
-    clips = [clip for root in corpora for clip in of_split(read_corpus(root), split)]
-    if not clips:
-        raise DataError(f"no clip of split {split!r} in {', '.join(map(str, corpora))}: choose another with --split")
-    heard: list[tuple[str, Floats]] = []
-    with Progress("log-probabilities", len(clips)) as progress:
-        for clip in clips:
-            progress.step()
-            try:
-                samples = read_audio(clip.path, acoustic.spec.features.sample_rate)
-            except (OSError, RuntimeError):
-                continue
-            heard.append((clip.text, hear(acoustic, samples).log_probs))
-    if not heard:
-        raise DataError(f"none of the {len(clips)} clips can be read: see where the manifest says they are")
+    read = recordings.read(recordings.choose(corpora, split), acoustic.spec.features.sample_rate, "log-probabilities")
+    heard = [(clip.text, hear(acoustic, samples).log_probs) for clip, samples in read]
     known: dict[tuple[float, ...], float] = {}
 
     def wer(spec: LanguageSpec) -> float:
         weights = tuple(getattr(spec, name) for name in GRID)
         if weights not in known:
-            known[weights] = _wer(BeamSearch(acoustic.spec.vocab, acoustic.spec.blank, language.with_spec(spec)), heard)
+            known[weights] = _wer(_decode(_search(acoustic, language, spec), heard))
             print(*(f"{name} {weight}" for name, weight in zip(GRID, weights, strict=True)), end="", flush=True)
             print(f"  WER {100 * known[weights]:.2f} %", flush=True)
         return known[weights]
@@ -64,6 +54,7 @@ def tune(model: Path, lm: Path, corpora: Sequence[Path], split: str) -> tuple[La
         for name, values in GRID.items():
             best = min((best, *_neighbours(best, name, values)), key=wer)
         gained = best != start
+    best = _calibrated(best, acoustic, language, heard)
     write_lm(lm, best, read_arrays(lm))
     return best, before, wer(best)
 
@@ -74,9 +65,26 @@ def _neighbours(spec: LanguageSpec, name: str, values: Sequence[float]) -> list[
     return [dataclasses.replace(spec, **{name: value}) for value in lower + higher]
 
 
-def _wer(search: BeamSearch, heard: Sequence[tuple[str, Floats]]) -> float:
-    pairs = []
+def _search(acoustic: AcousticModel, language: LanguageModel, spec: LanguageSpec) -> BeamSearch:
+    return BeamSearch(acoustic.spec.vocab, acoustic.spec.blank, language.with_spec(spec))
+
+
+def _decode(search: BeamSearch, heard: Sequence[tuple[str, Floats]]) -> Iterator[tuple[str, tuple[WordSpan, ...]]]:
     for text, log_probs in heard:
-        words = search.words(search.step(search.start, log_probs), ended=True)
-        pairs.append((text.split(), [word.text for word in words]))
-    return error_rate(pairs)
+        yield text, search.words(search.step(search.start, log_probs), ended=True)
+
+
+def _wer(decoded: Iterable[tuple[str, tuple[WordSpan, ...]]]) -> float:
+    return error_rate((text.split(), [word.text for word in words]) for text, words in decoded)
+
+
+def _calibrated(
+    best: LanguageSpec, acoustic: AcousticModel, language: LanguageModel, heard: Sequence[tuple[str, Floats]]
+) -> LanguageSpec:
+    """The weights with confidences that fit them."""
+    raw = dataclasses.replace(best, confidence_slope=1.0, confidence_offset=0.0)
+    judged = [one for text, words in _decode(_search(acoustic, language, raw), heard) for one in judge(text, words)]
+    found, before, after = fit(judged, Calibration(best.confidence_slope, best.confidence_offset))
+    told = f"confidence slope {found.slope}, offset {found.offset}"
+    print(f"{told}; expected calibration error {before:.3f} before, {after:.3f} now", flush=True)
+    return dataclasses.replace(best, confidence_slope=found.slope, confidence_offset=found.offset)
