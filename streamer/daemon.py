@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamer import engine
 from streamer.events import Event, Hello
 from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
 from streamer.output import Printer
 from streamer.recognizer import Floats, Recognizer
+from streamer.scheduler import Scheduler
 from streamer.server import serve
 
 PATIENCE_SECONDS = 2.0
@@ -48,26 +46,18 @@ class Listen:
 class Daemon:
     """What the parts of one run share. `live` sources cannot wait, so nothing that reads captions may hold them up."""
 
-    model: AcousticModel
+    scheduler: Scheduler
     printer: Printer
     live: bool
     hub: Hub = field(default_factory=Hub)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "recogniser"))
 
-    async def work(self, events: Callable[[], Iterator[Event]]) -> None:
-        """Run the recogniser in its thread and publish what it says."""
-        loop = asyncio.get_running_loop()
-        for event in await loop.run_in_executor(self.worker, lambda: list(events())):
-            await self.publish(event)
-
-    async def publish(self, event: Event) -> None:
-        """Give an event to everyone; stdout gets it here only when the source can wait for its reader."""
-        self.hub.publish(event)
-        if not self.live:
-            loop = asyncio.get_running_loop()
-            rate = self.model.spec.features.sample_rate
-            if not await loop.run_in_executor(self.worker, self.printer.write, event, rate):
+    async def publish(self, *events: Event) -> None:
+        """Give events to everyone; stdout gets them here only when the source can wait for its reader."""
+        rate = self.scheduler.model.spec.features.sample_rate
+        for event in events:
+            self.hub.publish(event)
+            if not self.live and not await asyncio.to_thread(self.printer.write, event, rate):
                 self.stop.set()
 
 
@@ -78,9 +68,9 @@ async def run(
 
     Whatever happens, the open segment is finished, printed and sent before this returns or raises.
     """
-    daemon = Daemon(model, printer, live)
-    _stop_on_signals(daemon.stop)
     async with contextlib.AsyncExitStack() as stack:
+        daemon = Daemon(await stack.enter_async_context(Scheduler(model)), printer, live)
+        _stop_on_signals(daemon.stop)
         if listen is not None:
             server = serve(daemon.hub, listen.host, listen.port, allowed_origins=listen.allowed_origins)
             address = await stack.enter_async_context(server)
@@ -116,10 +106,11 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 async def _caption(daemon: Daemon, source: Source) -> None:
     """One source from its Hello to its last final."""
-    spec = daemon.model.spec
-    rate = spec.features.sample_rate
-    recognizer = Recognizer(spec, daemon.model.initial_state, decoder=daemon.model.decoder)
-    finish = functools.partial(engine.finish, daemon.model, recognizer)
+    model = daemon.scheduler.model
+    spec, rate = model.spec, model.spec.features.sample_rate
+    recognizer = Recognizer(spec, model.initial_state, decoder=model.decoder)
+    heard: list[Event] = []
+    stream = daemon.scheduler.open(recognizer, heard.append)
     greeted = False
     try:
         async for item in _until(daemon.stop, source.open(rate)):
@@ -127,17 +118,23 @@ async def _caption(daemon: Daemon, source: Source) -> None:
                 await daemon.publish(Hello(spec.name, spec.language, rate, source.name, secrets.token_hex(4)))
                 greeted = True
             if isinstance(item, Lost):
-                await daemon.work(finish)
-                await daemon.work(functools.partial(_gap, recognizer, item))
+                await stream.finish()
+                heard += recognizer.gap(item.samples, item.reason)
             else:
-                await daemon.work(functools.partial(engine.feed, daemon.model, recognizer, item))
+                await stream.push(item)
+                await stream.caught_up()
+            await daemon.publish(*_taken(heard))
     finally:
         if greeted:
-            await daemon.work(finish)
+            await stream.finish()
+            await daemon.publish(*_taken(heard))
 
 
-def _gap(recognizer: Recognizer, lost: Lost) -> Iterator[Event]:
-    yield from recognizer.gap(lost.samples, lost.reason)
+def _taken(events: list[Event]) -> list[Event]:
+    """The events, which are no longer in the list."""
+    taken = events[:]
+    events.clear()
+    return taken
 
 
 async def _until(stop: asyncio.Event, blocks: Blocks) -> AsyncIterator[Floats | Lost]:
