@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from streamer.admission import Admission
 from streamer.events import Event, Hello
 from streamer.hub import Hub
 from streamer.intake import Lost
@@ -19,6 +20,7 @@ from streamer.output import Printer
 from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
 from streamer.server import serve
+from streamer.sessions import Limits, Sessions
 
 PATIENCE_SECONDS = 2.0
 
@@ -35,11 +37,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to serve captions; port 0 takes any free one."""
+    """Where to serve captions, and with `admission` sessions too; port 0 takes any free one."""
 
     host: str
     port: int
     allowed_origins: tuple[str, ...] = ()
+    admission: Admission | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,16 @@ async def run(
 ) -> None:
     """Caption the sources one after the other until they end or a signal asks to stop; SourceError, ServerError.
 
-    Whatever happens, the open segment is finished, printed and sent before this returns or raises.
+    With sessions it goes on until the signal. Whatever happens, open segments are finished, printed and sent before
+    this returns or raises.
     """
+    admission = listen.admission if listen else None
     async with contextlib.AsyncExitStack() as stack:
-        daemon = Daemon(await stack.enter_async_context(Scheduler(model)), printer, live)
-        _stop_on_signals(daemon.stop)
+        scheduler = Scheduler(model, admission.ran) if admission else Scheduler(model)
+        daemon = Daemon(await stack.enter_async_context(scheduler), printer, live)
+        _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
         if listen is not None:
-            server = serve(daemon.hub, listen.host, listen.port, allowed_origins=listen.allowed_origins)
-            address = await stack.enter_async_context(server)
-            print(f"captions at {address.url}", file=sys.stderr, flush=True)
+            await stack.enter_async_context(_serving(daemon, listen))
         printing = asyncio.create_task(_print_live(daemon)) if live else None
         if printing is not None:
             printing.add_done_callback(lambda _: daemon.stop.set())
@@ -82,6 +87,8 @@ async def run(
             for source in sources:
                 if not daemon.stop.is_set():
                     await _caption(daemon, source)
+            if admission is not None:
+                await daemon.stop.wait()
         finally:
             daemon.hub.close()
             if printing is not None:
@@ -90,14 +97,25 @@ async def run(
             printer.close()
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Ctrl-C and SIGTERM end the run in order, or in two seconds if the reader of stdout neither reads nor leaves."""
+@contextlib.asynccontextmanager
+async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
+    sessions = Sessions(daemon.scheduler, listen.admission, listen.limits) if listen.admission else None
+    origins = listen.allowed_origins
+    async with serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins) as address:
+        print(f"captions at {address.url}", file=sys.stderr, flush=True)
+        if sessions is not None:
+            print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
+        yield
+
+
+def _stop_on_signals(stop: asyncio.Event, patience_seconds: float) -> None:
+    """Ctrl-C and SIGTERM end the run in order, or soon if the reader of stdout neither reads nor leaves."""
     loop = asyncio.get_running_loop()
 
     def ask(number: signal.Signals) -> None:
         stop.set()
         loop.remove_signal_handler(number)  # the second one ends it at once
-        loop.call_later(PATIENCE_SECONDS, os._exit, 1)
+        loop.call_later(patience_seconds, os._exit, 1)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
