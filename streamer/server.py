@@ -154,9 +154,6 @@ async def _talk(connection: ServerConnection, hub: Hub, sessions: Sessions | Non
     """One client, by the path it asked for."""
     path = connection.request.path.partition("?")[0] if connection.request else ""
     if sessions is None or path == "/captions":
-        conversation = send_captions(connection, hub, patience_seconds)
-    elif path == "/recognize":
-        conversation = recognize(connection, sessions)
-    else:
-        conversation = speak_vosk(connection, sessions)
-    await until_closed(connection, conversation, patience_seconds)
+        return await until_closed(connection, send_captions(connection, hub, patience_seconds), patience_seconds)
+    speak = recognize if path == "/recognize" else speak_vosk
+    return await until_closed(connection, speak(connection, sessions), sessions.limits.patience_seconds)
