@@ -52,9 +52,9 @@ class Admission:
         if self.closed:
             return "The server is shutting down: try again later."
         if self.sessions >= self.places:
-            return f"All {self.places} places for sessions are taken: try again later."
+            return f"The places for sessions are all taken ({self.places}): try again later."
         if self._addresses[address] >= self.per_address:
-            return f"{address} has {self.per_address} sessions already: close one of them first."
+            return f"{address} has as many sessions as it may have ({self.per_address}): close one of them first."
         return None
 
     @contextmanager

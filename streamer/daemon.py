@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from streamer.admission import Admission
 from streamer.events import Event, Hello
 from streamer.hub import Hub
@@ -23,6 +25,7 @@ from streamer.server import serve
 from streamer.sessions import Limits, Sessions
 
 PATIENCE_SECONDS = 2.0
+MEASURE_SECONDS = 10.0
 
 Blocks = AsyncGenerator[Floats | Lost, None]
 
@@ -101,11 +104,23 @@ async def run(
 async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
     sessions = Sessions(daemon.scheduler, listen.admission, listen.limits) if listen.admission else None
     origins = listen.allowed_origins
+    if sessions is not None:
+        await _measure(daemon.scheduler)
     async with serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins) as address:
         print(f"captions at {address.url}", file=sys.stderr, flush=True)
         if sessions is not None:
             print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
         yield
+
+
+async def _measure(scheduler: Scheduler) -> None:
+    """Recognise noise, so that from the first client on it is known what a second of audio costs."""
+    model = scheduler.model
+    rate = model.spec.features.sample_rate
+    noise = np.random.default_rng(0).normal(0, 0.1, round(MEASURE_SECONDS * rate)).clip(-1, 1).astype(np.float32)
+    stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
+    await stream.push(noise)
+    await stream.finish()
 
 
 def _stop_on_signals(stop: asyncio.Event, patience_seconds: float) -> None:

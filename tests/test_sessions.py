@@ -289,7 +289,7 @@ async def test_above_capacity_a_session_is_refused_before_it_begins_and_the_othe
             with pytest.raises(InvalidStatus) as refused:
                 await speaking(address, path)
             assert refused.value.response.status_code == 503
-            assert refused.value.response.body == b"All 1 places for sessions are taken: try again later.\n"
+            assert refused.value.response.body == b"The places for sessions are all taken (1): try again later.\n"
         health = json.loads((await fetch(address, "/healthz"))[2])
         assert (health["sessions"], health["places"]) == (1, 1)
         async with speaking(address, "/captions"):
