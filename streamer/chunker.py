@@ -44,6 +44,11 @@ class Chunker:
         """How many samples may be pushed before the next take."""
         return self._ring.capacity - (self.end - max(0, self._start() - self._behind))
 
+    @property
+    def missing(self) -> int:
+        """How many more samples the next window needs."""
+        return max(0, self._start() + self._window_samples - self.end)
+
     def _start(self) -> int:
         """First sample of the next window; before the origin there is silence."""
         left = self.spec.left_context if self.spec.kind == "windowed" else 0

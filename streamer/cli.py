@@ -11,13 +11,14 @@ import click
 if TYPE_CHECKING:
     from streamer.daemon import Source
 
-HELP = """Live captions from a microphone, sound files or standard input.
+HELP = """Live captions from a microphone, sound files, standard input or clients.
 
 \b
   asr-stream --mic                        captions of what the microphone hears
   asr-stream talk.wav                     a file, as fast as possible
   asr-stream sample --realtime            the bundled sample through the live path
   arecord -t raw -f S16_LE -r 16000 | asr-stream - --rate 16000
+  asr-stream --serve                      what clients send over WebSockets, each for itself
 
 Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
 """
@@ -42,6 +43,16 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--allow-origin", multiple=True, metavar="URL", help="Let this web page use the server too.")
 @click.option("--no-server", is_flag=True, help="Do not serve; stdout only.")
+@click.option("--serve", is_flag=True, help="Recognise what clients send too, until stopped.")
+@click.option("--max-sessions", type=click.IntRange(1), default=500, show_default=True, help="Clients at a time.")
+@click.option("--max-sessions-per-address", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--vosk-rate",
+    type=click.IntRange(4000, 192_000),
+    default=8000,
+    show_default=True,
+    help="Sample rate of vosk clients that give none.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -61,6 +72,10 @@ def main(
     port: int,
     allow_origin: tuple[str, ...],
     no_server: bool,
+    serve: bool,
+    max_sessions: int,
+    max_sessions_per_address: int,
+    vosk_rate: int,
     verbose: bool,
 ) -> None:
     _log(verbose)
@@ -68,6 +83,7 @@ def main(
         return _list_devices()
     if not check:
         _refuse_contradictions(audio, mic, device, rate, form)
+        _refuse_to_serve(audio, mic, serve, no_server)
     import asyncio
 
     from streamer.intake import SourceError
@@ -81,12 +97,15 @@ def main(
             from streamer.probe import check as recompute
 
             return click.echo(recompute(model))
+        from streamer.admission import Admission
         from streamer.daemon import Listen, run
         from streamer.output import OutputError, Printer
+        from streamer.sessions import Limits
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
-        listen = None if no_server else Listen(host, port, allow_origin)
+        admission = Admission(max_sessions, max_sessions_per_address) if serve else None
+        listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate))
         try:
             asyncio.run(run(model, sources, printer, listen, live=mic or realtime))
         except OutputError as error:
@@ -102,8 +121,6 @@ def main(
 def _refuse_contradictions(audio: tuple[str, ...], mic: bool, device: str | None, rate: int | None, form: str) -> None:
     if mic and audio:
         raise click.UsageError("give either --mic or files, not both")
-    if not mic and not audio:
-        raise click.UsageError("nothing to listen to: give --mic, a sound file, or - for standard input")
     if device is not None and not mic:
         raise click.UsageError("--device chooses a microphone: give --mic with it")
     if "-" in audio and rate is None:
@@ -112,6 +129,15 @@ def _refuse_contradictions(audio: tuple[str, ...], mic: bool, device: str | None
         raise click.UsageError("--rate tells the rate of standard input: give - with it; files know their own")
     if form in ("srt", "vtt") and len(audio) > 1:
         raise click.UsageError(f"--format {form} holds the captions of one source: run it once for every file")
+
+
+def _refuse_to_serve(audio: tuple[str, ...], mic: bool, serve: bool, no_server: bool) -> None:
+    if not (mic or audio or serve):
+        raise click.UsageError(
+            "nothing to listen to: give --mic, a sound file, or - for standard input, or --serve for what clients send"
+        )
+    if serve and no_server:
+        raise click.UsageError("--serve needs the server: leave out --no-server")
 
 
 def _microphone(device: str | None) -> Source:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamer import engine
+import numpy as np
+
+from streamer.admission import Admission
 from streamer.events import Event, Hello
 from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
 from streamer.output import Printer
 from streamer.recognizer import Floats, Recognizer
+from streamer.scheduler import Scheduler
 from streamer.server import serve
+from streamer.sessions import Limits, Sessions
 
 PATIENCE_SECONDS = 2.0
+MEASURE_SECONDS = 10.0
 
 Blocks = AsyncGenerator[Floats | Lost, None]
 
@@ -37,37 +40,31 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to serve captions; port 0 takes any free one."""
+    """Where to serve captions, and with `admission` sessions too; port 0 takes any free one."""
 
     host: str
     port: int
     allowed_origins: tuple[str, ...] = ()
+    admission: Admission | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
     """What the parts of one run share. `live` sources cannot wait, so nothing that reads captions may hold them up."""
 
-    model: AcousticModel
+    scheduler: Scheduler
     printer: Printer
     live: bool
     hub: Hub = field(default_factory=Hub)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "recogniser"))
 
-    async def work(self, events: Callable[[], Iterator[Event]]) -> None:
-        """Run the recogniser in its thread and publish what it says."""
-        loop = asyncio.get_running_loop()
-        for event in await loop.run_in_executor(self.worker, lambda: list(events())):
-            await self.publish(event)
-
-    async def publish(self, event: Event) -> None:
-        """Give an event to everyone; stdout gets it here only when the source can wait for its reader."""
-        self.hub.publish(event)
-        if not self.live:
-            loop = asyncio.get_running_loop()
-            rate = self.model.spec.features.sample_rate
-            if not await loop.run_in_executor(self.worker, self.printer.write, event, rate):
+    async def publish(self, *events: Event) -> None:
+        """Give events to everyone; stdout gets them here only when the source can wait for its reader."""
+        rate = self.scheduler.model.spec.features.sample_rate
+        for event in events:
+            self.hub.publish(event)
+            if not self.live and not await asyncio.to_thread(self.printer.write, event, rate):
                 self.stop.set()
 
 
@@ -76,15 +73,16 @@ async def run(
 ) -> None:
     """Caption the sources one after the other until they end or a signal asks to stop; SourceError, ServerError.
 
-    Whatever happens, the open segment is finished, printed and sent before this returns or raises.
+    With sessions it goes on until the signal. Whatever happens, open segments are finished, printed and sent before
+    this returns or raises.
     """
-    daemon = Daemon(model, printer, live)
-    _stop_on_signals(daemon.stop)
+    admission = listen.admission if listen else None
     async with contextlib.AsyncExitStack() as stack:
+        scheduler = Scheduler(model, admission.ran) if admission else Scheduler(model)
+        daemon = Daemon(await stack.enter_async_context(scheduler), printer, live)
+        _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
         if listen is not None:
-            server = serve(daemon.hub, listen.host, listen.port, allowed_origins=listen.allowed_origins)
-            address = await stack.enter_async_context(server)
-            print(f"captions at {address.url}", file=sys.stderr, flush=True)
+            await stack.enter_async_context(_serving(daemon, listen))
         printing = asyncio.create_task(_print_live(daemon)) if live else None
         if printing is not None:
             printing.add_done_callback(lambda _: daemon.stop.set())
@@ -92,6 +90,8 @@ async def run(
             for source in sources:
                 if not daemon.stop.is_set():
                     await _caption(daemon, source)
+            if admission is not None:
+                await daemon.stop.wait()
         finally:
             daemon.hub.close()
             if printing is not None:
@@ -100,14 +100,37 @@ async def run(
             printer.close()
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Ctrl-C and SIGTERM end the run in order, or in two seconds if the reader of stdout neither reads nor leaves."""
+@contextlib.asynccontextmanager
+async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
+    sessions = Sessions(daemon.scheduler, listen.admission, listen.limits) if listen.admission else None
+    origins = listen.allowed_origins
+    if sessions is not None:
+        await _measure(daemon.scheduler)
+    async with serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins) as address:
+        print(f"captions at {address.url}", file=sys.stderr, flush=True)
+        if sessions is not None:
+            print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
+        yield
+
+
+async def _measure(scheduler: Scheduler) -> None:
+    """Recognise noise, so that from the first client on it is known what a second of audio costs."""
+    model = scheduler.model
+    rate = model.spec.features.sample_rate
+    noise = np.random.default_rng(0).normal(0, 0.1, round(MEASURE_SECONDS * rate)).clip(-1, 1).astype(np.float32)
+    stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
+    await stream.push(noise)
+    await stream.finish()
+
+
+def _stop_on_signals(stop: asyncio.Event, patience_seconds: float) -> None:
+    """Ctrl-C and SIGTERM end the run in order, or soon if the reader of stdout neither reads nor leaves."""
     loop = asyncio.get_running_loop()
 
     def ask(number: signal.Signals) -> None:
         stop.set()
         loop.remove_signal_handler(number)  # the second one ends it at once
-        loop.call_later(PATIENCE_SECONDS, os._exit, 1)
+        loop.call_later(patience_seconds, os._exit, 1)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
@@ -116,10 +139,11 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 async def _caption(daemon: Daemon, source: Source) -> None:
     """One source from its Hello to its last final."""
-    spec = daemon.model.spec
-    rate = spec.features.sample_rate
-    recognizer = Recognizer(spec, daemon.model.initial_state, decoder=daemon.model.decoder)
-    finish = functools.partial(engine.finish, daemon.model, recognizer)
+    model = daemon.scheduler.model
+    spec, rate = model.spec, model.spec.features.sample_rate
+    recognizer = Recognizer(spec, model.initial_state, decoder=model.decoder)
+    heard: list[Event] = []
+    stream = daemon.scheduler.open(recognizer, heard.append)
     greeted = False
     try:
         async for item in _until(daemon.stop, source.open(rate)):
@@ -127,17 +151,23 @@ async def _caption(daemon: Daemon, source: Source) -> None:
                 await daemon.publish(Hello(spec.name, spec.language, rate, source.name, secrets.token_hex(4)))
                 greeted = True
             if isinstance(item, Lost):
-                await daemon.work(finish)
-                await daemon.work(functools.partial(_gap, recognizer, item))
+                await stream.finish()
+                heard += recognizer.gap(item.samples, item.reason)
             else:
-                await daemon.work(functools.partial(engine.feed, daemon.model, recognizer, item))
+                await stream.push(item)
+                await stream.caught_up()
+            await daemon.publish(*_taken(heard))
     finally:
         if greeted:
-            await daemon.work(finish)
+            await stream.finish()
+            await daemon.publish(*_taken(heard))
 
 
-def _gap(recognizer: Recognizer, lost: Lost) -> Iterator[Event]:
-    yield from recognizer.gap(lost.samples, lost.reason)
+def _taken(events: list[Event]) -> list[Event]:
+    """The events, which are no longer in the list."""
+    taken = events[:]
+    events.clear()
+    return taken
 
 
 async def _until(stop: asyncio.Event, blocks: Blocks) -> AsyncIterator[Floats | Lost]:

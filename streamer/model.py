@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,9 @@ class AcousticModel:
     is a state [batch, ...] with an output `next_NAME`.
     """
 
-    def __init__(
-        self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None, hot: Hotwords | None = None
-    ) -> None:
+    def __init__(self, session: Any, spec: ModelSpec, lm: LanguageModel | None = None) -> None:
         self.spec = spec
-        search = BeamSearch(spec.vocab, spec.blank, lm, hot or Hotwords()) if lm else None
-        self.decoder: Decoder = search or greedy(spec)
+        self.decoder: Decoder = BeamSearch(spec.vocab, spec.blank, lm) if lm else greedy(spec)
         self._session = session
         self._shapes = {i.name: tuple(i.shape[1:]) for i in session.get_inputs() if i.name != "features"}
         self._outputs = ["log_probs", *(f"next_{name}" for name in self._shapes)]
@@ -50,6 +48,25 @@ class AcousticModel:
     def initial_state(self) -> State:
         """The state before the first chunk: zeros."""
         return {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
+
+    @property
+    def weighs_words(self) -> bool:
+        """Whether a language model helps, without which no words can be listened for."""
+        return isinstance(self.decoder, BeamSearch)
+
+    def listening_for(self, words: Collection[str]) -> Decoder:
+        """A decoder that also listens for these words (lower case); ModelError when it cannot, or cannot spell one."""
+        if not words:
+            return self.decoder
+        if not isinstance(self.decoder, BeamSearch):
+            raise ModelError("hotwords need a language model: give --lm")
+        if strange := sorted(word for word in words if not self.spells(word)):
+            raise ModelError(f"{strange[0]!r} has a character that the model cannot spell: write it otherwise")
+        return dataclasses.replace(self.decoder, hot=Hotwords(self.decoder.hot.words | frozenset(words)))
+
+    def spells(self, word: str) -> bool:
+        """Whether the model has letters for a word."""
+        return set(word) <= set("".join(self.spec.vocab))
 
     def step(self, windows: Sequence[Floats], states: Sequence[State]) -> list[tuple[Floats, State]]:
         """Run one chunk of each of several streams; returns (log_probs [chunk_steps, vocab], state) for each."""
@@ -131,19 +148,15 @@ def load(path: Path, lm: Path | None = None, hotwords: Path | None = None) -> Ac
         raise ModelError(
             f"{lm} is for the language {language.spec.language!r}, {path} for {spec.language!r}: give --lm none"
         )
-    model = AcousticModel(session, spec, language, _hot(hotwords, spec, language))
+    model = AcousticModel(session, spec, language)
+    if hotwords:
+        words = read_hotwords(hotwords)
+        try:
+            model.decoder = model.listening_for(words)
+        except ModelError as error:
+            raise ModelError(f"{hotwords}: {error}") from None
     _verify(path, session, model)
     return model
-
-
-def _hot(path: Path | None, spec: ModelSpec, lm: LanguageModel | None) -> Hotwords:
-    words = frozenset(read_hotwords(path)) if path else frozenset[str]()
-    if path and lm is None:
-        raise ModelError(f"{path}: hotwords need a language model: give --lm")
-    letters = set("".join(spec.vocab))
-    if strange := sorted(word for word in words if not set(word) <= letters):
-        raise ModelError(f"{path}: {strange[0]!r} has a character that the model cannot spell: write it otherwise")
-    return Hotwords(words)
 
 
 def _verify(path: Path, session: Any, model: AcousticModel) -> None:

@@ -74,6 +74,11 @@ class Recognizer:
         """How many samples may be pushed before the next take."""
         return self._chunker.room
 
+    @property
+    def missing(self) -> int:
+        """How many more samples the next take needs, 0 when it has them."""
+        return self._chunker.missing
+
     def push(self, samples: Floats) -> None:
         """Take the next samples: float32 mono in [-1, 1] at the model's rate, at most `room`."""
         self._chunker.push(samples)

@@ -1,27 +1,35 @@
-"""The server: plain HTTP (website.py) and the WebSocket /captions on one port; see docs/protocol.md."""
+"""The server: plain HTTP (website.py), captions and sessions over WebSockets on one port; see docs/protocol.md."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import functools
-import json
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from socket import SO_SNDBUF, SOL_SOCKET
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen
-from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
 
-from streamer.hub import Hub, Mailbox
+from streamer.captions import send_captions
+from streamer.hub import Hub
+from streamer.parting import until_closed
+from streamer.recognize import recognize
+from streamer.sessions import Sessions
+from streamer.vosk import speak_vosk
 from streamer.website import Site, answer, authority, load_site
 
 MAX_INCOMING_BYTES = 4096
+MAX_AUDIO_BYTES = 1 << 20  # of a message
+MAX_INCOMING_FRAMES = 4  # that have been received and not been heard; after that TCP holds up the sender
 BUFFER_BYTES = 1 << 16  # per client, in the kernel and again in user space: what is in there is no longer conflated
 SHUTDOWN_SECONDS = 0.4  # once for the last words, once for closing
+
+Talk = Callable[[ServerConnection], Awaitable[None]]
 
 
 class ServerError(Exception):
@@ -47,37 +55,42 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     *,
+    sessions: Sessions | None = None,
     allowed_origins: Iterable[str] = (),
     max_clients: int = 200,
     patience_seconds: float = 30.0,
 ) -> AsyncIterator[Address]:
     """Serve the hub until the block is left; port 0 takes any free port; ServerError when it cannot listen.
 
-    `allowed_origins` ("https://captions.example.org") may use the server besides itself, under that host name too. A
-    client that accepts no byte for `patience_seconds` is dropped. Close the hub before leaving the block and clients
-    still get what is in their mailboxes; leaving takes less than a second in any case.
+    With `sessions`, clients may send audio. `allowed_origins` ("https://captions.example.org") may use the server
+    besides itself, under that host name too. A client that accepts no byte for `patience_seconds` is dropped. Close the
+    hub before leaving the block and clients still get what is in their mailboxes; leaving takes less than a second,
+    and the grace of the sessions if there are any.
     """
-    site = load_site(hub, host, allowed_origins, max_clients)
+    site = load_site(hub, host, allowed_origins, max_clients, sessions.admission if sessions else None)
     alive: set[ServerConnection] = set()
-    server = await _listen(site, port, alive, patience_seconds)
+    server = await _listen(
+        site, port, alive, functools.partial(_talk, hub=hub, sessions=sessions, patience_seconds=patience_seconds)
+    )
     try:
         yield Address(host, server.sockets[0].getsockname()[1])
     finally:
-        await _shut_down(server, alive, hub)
+        await _shut_down(server, alive, hub, sessions)
 
 
-async def _listen(site: Site, port: int, alive: set[ServerConnection], patience_seconds: float) -> Server:
+async def _listen(site: Site, port: int, alive: set[ServerConnection], talk: Talk) -> Server:
     try:
         if not site.host:  # which asyncio takes to mean every network
             raise UnicodeError
         server = await listen(
-            functools.partial(_send_captions, hub=site.hub, patience_seconds=patience_seconds),
+            talk,
             site.host,
             port,
-            process_request=functools.partial(answer, site),
+            process_request=functools.partial(_open_door, site=site),
             create_connection=_tracked(alive),
             compression=None,  # captions are small, a compressor for each client is not
             max_size=MAX_INCOMING_BYTES,
+            max_queue=MAX_INCOMING_FRAMES,
             write_limit=(BUFFER_BYTES, 0),  # 0: a close frame that counts as written is written
             close_timeout=2 * SHUTDOWN_SECONDS,
             server_header=None,
@@ -86,6 +99,7 @@ async def _listen(site: Site, port: int, alive: set[ServerConnection], patience_
         raise ServerError(_advice(error, site.host, port)) from error
     for sock in server.sockets:  # inherited by accepted connections
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES)
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES)
     return server
 
 
@@ -115,7 +129,17 @@ def _tracked(alive: set[ServerConnection]) -> type[ServerConnection]:
     return Tracked
 
 
-async def _shut_down(server: Server, alive: Collection[ServerConnection], hub: Hub) -> None:
+def _open_door(connection: ServerConnection, request: Request, site: Site) -> Response | None:
+    response = answer(site, connection, request)
+    if response is None and request.path.partition("?")[0] != "/captions":
+        connection.protocol.max_message_size = MAX_AUDIO_BYTES
+        connection.ping_interval = None  # its pongs would wait behind its audio; who says nothing is parted with anyway
+    return response
+
+
+async def _shut_down(server: Server, alive: Collection[ServerConnection], hub: Hub, sessions: Sessions | None) -> None:
+    if sessions is not None:
+        await sessions.drain()
     if hub.closed and server.handler_tasks:  # they end by themselves, once the last words are sent
         await asyncio.wait(server.handler_tasks, timeout=SHUTDOWN_SECONDS)
     server.close(code=CloseCode.GOING_AWAY, reason="the server is shutting down")
@@ -126,46 +150,10 @@ async def _shut_down(server: Server, alive: Collection[ServerConnection], hub: H
     await closed
 
 
-async def _send_captions(connection: ServerConnection, hub: Hub, patience_seconds: float) -> None:
-    """One client: a relay from its mailbox, and an ear without which shutdown would wait for the next caption."""
-    with hub.subscribe() as mailbox:
-        tasks = {
-            asyncio.create_task(_relay(connection, mailbox, patience_seconds)),
-            asyncio.create_task(_hear(connection, patience_seconds)),
-        }
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    try:
-        code, reason = done.pop().result()
-    except ConnectionClosed:
-        return
-    except TimeoutError:
-        code, reason = CloseCode.TRY_AGAIN_LATER, f"nothing was read for {patience_seconds:g} seconds"
-    try:
-        async with asyncio.timeout(patience_seconds):  # the close frame waits behind what a slow client has not read
-            await connection.close(code, reason)
-    except TimeoutError:
-        connection.transport.abort()
-
-
-async def _relay(connection: ServerConnection, mailbox: Mailbox, patience_seconds: float) -> tuple[CloseCode, str]:
-    """Send until the mailbox ends; the close code and reason."""
-    async for message in mailbox:
-        async with asyncio.timeout(patience_seconds):
-            await connection.send(message.data, text=True)
-    if mailbox.overflowed:
-        return CloseCode.TRY_AGAIN_LATER, f"more than {mailbox.limit} messages behind"
-    return CloseCode.GOING_AWAY, "the captions have ended"
-
-
-async def _hear(connection: ServerConnection, patience_seconds: float) -> tuple[CloseCode, str]:
-    """Wait for the client to leave (ConnectionClosed) or to say something; the close code and reason."""
-    await connection.recv(decode=False)
-    reason = "this address sends captions and takes no messages"
-    async with asyncio.timeout(patience_seconds):
-        await connection.send(json.dumps({"type": "error", "message": reason}))
-    return CloseCode.POLICY_VIOLATION, reason
+async def _talk(connection: ServerConnection, hub: Hub, sessions: Sessions | None, patience_seconds: float) -> None:
+    """One client, by the path it asked for."""
+    path = connection.request.path.partition("?")[0] if connection.request else ""
+    if sessions is None or path == "/captions":
+        return await until_closed(connection, send_captions(connection, hub, patience_seconds), patience_seconds)
+    speak = recognize if path == "/recognize" else speak_vosk
+    return await until_closed(connection, speak(connection, sessions), sessions.limits.patience_seconds)

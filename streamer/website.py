@@ -10,13 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import resources
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from streamer.admission import Admission
 from streamer.hub import Hub
+
+CAPTIONS, SESSIONS, HEALTH = "/captions", "/recognize", "/healthz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,17 @@ class Site:
     host: str
     origins: frozenset[str]
     max_clients: int
+    admission: Admission | None
     pages: dict[str, tuple[bytes, str]]
 
 
-def load_site(hub: Hub, host: str, allowed_origins: Iterable[str], max_clients: int) -> Site:
+def load_site(
+    hub: Hub, host: str, allowed_origins: Iterable[str], max_clients: int, admission: Admission | None = None
+) -> Site:
     """Read the pages from the `clients` package; origins are compared in lower case."""
     pages = {"/": _load_page("index.html"), "/overlay": _load_page("overlay.html")}
-    return Site(hub, host, frozenset(origin.lower().rstrip("/") for origin in allowed_origins), max_clients, pages)
+    origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
+    return Site(hub, host, origins, max_clients, admission, pages)
 
 
 def answer(site: Site, connection: ServerConnection, request: Request) -> Response | None:
@@ -45,21 +53,42 @@ def answer(site: Site, connection: ServerConnection, request: Request) -> Respon
         body = "" if request.method == "HEAD" else "Only GET is understood here.\n"
         return _respond(HTTPStatus.METHOD_NOT_ALLOWED, body, Allow="GET")
     path = request.path.partition("?")[0]
-    clients = len(connection.server.connections)
-    if path in site.pages:
+    upgrade = "websocket" in ",".join(request.headers.get_all("Upgrade")).lower()
+    if path in site.pages and not (path == "/" and upgrade and site.admission):
         html, policy = site.pages[path]
         authority = request.headers["Host"]
         policy += f"; connect-src 'self' ws://{authority} wss://{authority}"  # for older Safari 'self' is HTTP only
         return _respond(HTTPStatus.OK, html, "text/html; charset=utf-8", Content_Security_Policy=policy)
-    if path == "/healthz":
-        hello = json.loads(site.hub.hello.data) if site.hub.hello else None
-        health = json.dumps({"status": "ok", "clients": clients, "hello": hello})
-        return _respond(HTTPStatus.OK, health, "application/json")
-    if path != "/captions":
-        return _respond(HTTPStatus.NOT_FOUND, "Here are /, /overlay, /healthz and the WebSocket /captions.\n")
-    if clients >= site.max_clients:
-        return _respond(HTTPStatus.SERVICE_UNAVAILABLE, f"All {site.max_clients} places are taken: try again later.\n")
-    return None
+    if path == HEALTH:
+        return _respond(HTTPStatus.OK, json.dumps(_health(site, connection)), "application/json")
+    if path == CAPTIONS:
+        return _refuse_viewer(site, connection)
+    if path == SESSIONS or (upgrade and site.admission):  # vosk-server's clients use any path
+        return _refuse_session(site, connection)
+    sessions = ", the WebSocket /recognize" if site.admission else ""
+    return _respond(HTTPStatus.NOT_FOUND, f"Here are /, /overlay, /healthz{sessions} and the WebSocket /captions.\n")
+
+
+def _health(site: Site, connection: ServerConnection) -> dict[str, Any]:
+    hello = json.loads(site.hub.hello.data) if site.hub.hello else None
+    health = {"status": "ok", "clients": len(connection.server.connections), "hello": hello}
+    if site.admission is None:
+        return health
+    return health | {"sessions": site.admission.sessions, "places": site.admission.places}
+
+
+def _refuse_viewer(site: Site, connection: ServerConnection) -> Response | None:
+    sessions = site.admission.sessions if site.admission else 0
+    if len(connection.server.connections) - sessions < site.max_clients:
+        return None
+    return _respond(HTTPStatus.SERVICE_UNAVAILABLE, f"All {site.max_clients} places are taken: try again later.\n")
+
+
+def _refuse_session(site: Site, connection: ServerConnection) -> Response | None:
+    if site.admission is None:
+        return _respond(HTTPStatus.NOT_FOUND, "This server takes no audio: start it with --serve.\n")
+    refusal = site.admission.refusal(connection.remote_address[0])
+    return _respond(HTTPStatus.SERVICE_UNAVAILABLE, refusal + "\n") if refusal else None
 
 
 def authority(name: str, port: int) -> str:

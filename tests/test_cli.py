@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -133,6 +134,62 @@ def test_a_signal_finishes_the_open_segment_and_exits_in_order(
     assert json.loads(out.splitlines()[-1])["type"] == "final"
 
 
+@pytest.fixture
+def server(request: pytest.FixtureRequest, talk: Path, streaming: Path) -> Iterator[subprocess.Popen[str]]:
+    """The daemon with --serve, and what else the test wants of it."""
+    extra = [str(talk) if part == "talk" else part for part in getattr(request, "param", [])]
+    args = [*PROGRAM, "--serve", "--model", str(streaming), "--port", "0", "--format", "jsonl", *extra]
+    process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_server_without_a_source_recognises_what_clients_send(server: subprocess.Popen[str], talk: Path) -> None:
+    samples, _ = soundfile.read(talk, dtype="int16")
+    with connect(f"ws://{address(server)}/recognize") as client:
+        client.send(samples.tobytes())
+        client.send('{"type":"end"}')
+        heard = [json.loads(message) for message in client]
+    file = events(run(talk, "--model", server.args[5], "--format", "jsonl", *QUIET).stdout)  # type: ignore[index]
+    assert [e for e in heard if e["type"] == "final"] == [e for e in file if e["type"] == "final"] != []
+    assert server.poll() is None
+
+
+def test_the_client_in_this_project_prints_the_finals_of_a_file(
+    server: subprocess.Popen[str], talk: Path, tmp_path: Path
+) -> None:
+    url = f"ws://{address(server)}/recognize"
+    client = [sys.executable, str(Path(__file__).parent.parent / "clients" / "recognize.py")]
+    done = subprocess.run([*client, str(talk), "--url", url], capture_output=True, timeout=60)
+    file = run(talk, "--model", server.args[5], *QUIET)  # type: ignore[index]
+    assert (done.returncode, done.stdout) == (0, file.stdout), done.stderr
+    for wrong in (
+        [str(tmp_path / "gone.wav"), "--url", url],
+        [str(talk), "--url", url.replace("recognize", "captions")],
+    ):
+        done = subprocess.run([*client, *wrong], capture_output=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr.count(b"\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("server", [[], ["talk", "--realtime"]], indirect=True, ids=["alone", "beside a file"])
+def test_sigterm_under_load_gives_every_session_its_finals(server: subprocess.Popen[str], talk: Path) -> None:
+    samples, _ = soundfile.read(talk, dtype="int16", frames=16000)
+    url = f"ws://{address(server)}/recognize"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(url)) for _ in range(8)]
+        for client in clients:
+            client.send(samples.tobytes())
+            while json.loads(client.recv())["type"] != "partial":
+                pass
+        server.send_signal(signal.SIGTERM)
+        for client in clients:
+            assert [json.loads(message)["type"] for message in client][-1] == "final"
+    server.communicate(timeout=30)
+    assert server.returncode == 0
+
+
 def test_a_closed_pipe_is_no_error(talk: Path, streaming: Path) -> None:
     command = " ".join(f"'{part}'" for part in [*PROGRAM, *[str(talk)] * 3, "--model", str(streaming), *QUIET])
     script = f"set -o pipefail; {command} --partials | head -1"
@@ -149,6 +206,8 @@ def test_errors_are_one_sentence_with_a_remedy(talk: Path, streaming: Path, tmp_
     empty.touch()
     model = ["--model", streaming, *QUIET]
     assert "give --mic, a sound file, or -" in fails()
+    assert "or --serve" in fails()
+    assert "leave out --no-server" in fails("--serve", *model)
     assert "no model at" in fails(talk, "--model", "missing.onnx")
     assert "is not an ONNX model" in fails(talk, "--model", junk)
     assert "is empty" in fails(empty, *model)

@@ -1,0 +1,69 @@
+"""How many sessions this machine can keep up with, by what they have cost so far; more than that are refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SHARE = 0.8  # of the worker's time that sessions may fill, so that those that run keep their latency
+HALF_LIFE_SECONDS = 30.0  # of audio, after which a measurement counts half
+
+
+class Admission:
+    """Counts sessions and measures what they cost.
+
+    `closed` refuses everyone. The number of places is what the worker can keep up with, but at least 1 and at most
+    `max_sessions`; one network address gets at most `per_address` of them.
+    """
+
+    def __init__(self, max_sessions: int = 500, per_address: int = 100) -> None:
+        self.max_sessions, self.per_address = max_sessions, per_address
+        self.closed = False
+        self._spent = self._heard = 0.0
+        self._addresses: Counter[str] = Counter()
+
+    @property
+    def sessions(self) -> int:
+        """How many there are now."""
+        return self._addresses.total()
+
+    @property
+    def cost(self) -> float | None:
+        """Seconds of work for a second of audio, on average of late; None before anything was measured."""
+        return self._spent / self._heard if self._heard else None
+
+    @property
+    def places(self) -> int:
+        """How many sessions there may be at a time."""
+        if not self.cost:
+            return self.max_sessions
+        return min(self.max_sessions, max(1, int(SHARE / self.cost)))
+
+    def ran(self, seconds: float, audio_seconds: float) -> None:
+        """Work that took some seconds was done for some seconds of audio."""
+        if audio_seconds > 0:
+            kept = 0.5 ** (audio_seconds / HALF_LIFE_SECONDS)
+            self._spent = self._spent * kept + seconds
+            self._heard = self._heard * kept + audio_seconds
+
+    def refusal(self, address: str) -> str | None:
+        """Why a session from this address may not begin now, in one sentence, or None when it may."""
+        if self.closed:
+            return "The server is shutting down: try again later."
+        if self.sessions >= self.places:
+            return f"The places for sessions are all taken ({self.places}): try again later."
+        if self._addresses[address] >= self.per_address:
+            return f"{address} has as many sessions as it may have ({self.per_address}): close one of them first."
+        return None
+
+    @contextmanager
+    def place(self, address: str) -> Iterator[None]:
+        """Take a place while the block runs."""
+        self._addresses[address] += 1
+        try:
+            yield
+        finally:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]

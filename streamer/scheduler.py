@@ -1,0 +1,229 @@
+"""Many streams, one model: a worker thread runs the ready chunks of several in one step, the most urgent first."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from streamer import engine
+from streamer.events import Event
+from streamer.model import AcousticModel
+from streamer.recognizer import Floats, Recognizer
+
+BATCH = 16  # chunks in a step: more are hardly faster, and a chunk that comes meanwhile waits longer
+QUEUE_SECONDS = 1.0  # of audio that may wait in a stream
+AHEAD_SECONDS = 10.0  # a stream that was served so far ahead of real time is as urgent as one further ahead
+
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the worker does for one stream: take these samples, then run a chunk; `last` when no more will come."""
+
+    recognizer: Recognizer
+    samples: Floats
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a turn; `over` when the stream has ended and its open segment is closed."""
+
+    events: list[Event]
+    over: bool
+
+
+def take_turns(model: AcousticModel, turns: Sequence[Turn]) -> list[Outcome]:
+    """One chunk of every stream that has one, all in one step of the model."""
+    for turn in turns:
+        turn.recognizer.push(turn.samples)
+        if turn.last:
+            turn.recognizer.flush()
+    answers = dict(engine.step(model, [turn.recognizer for turn in turns]))
+    return [_outcome(turn, answers.get(turn.recognizer)) for turn in turns]
+
+
+def _outcome(turn: Turn, events: list[Event] | None) -> Outcome:
+    if events is None and turn.last:
+        return Outcome(turn.recognizer.finish(), True)
+    return Outcome(events or [], False)
+
+
+class Stream:
+    """One recogniser of a scheduler, for one task of the event loop, where `tell` hears its events.
+
+    `lag_seconds` is how long the latest chunk has waited for its events since its last sample was here.
+    """
+
+    def __init__(self, scheduler: Scheduler, recognizer: Recognizer, tell: Tell) -> None:
+        self.recognizer = recognizer
+        self.lag_seconds = 0.0
+        self.due = 0.0  # when its next chunk would be due if it were live
+        self._scheduler = scheduler
+        self._tell = tell
+        self._capacity = round(QUEUE_SECONDS * recognizer.spec.features.sample_rate)
+        self._queue: deque[tuple[float, Floats]] = deque()  # with the time at which they came
+        self._queued = 0
+        self._missing = recognizer.missing
+        self._arrived = 0.0
+        self._ending = self._running = self._closed = False
+        self._error: Exception | None = None
+        self._turned = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can have a turn."""
+        return not self._running and not self._closed and (self._ending or self._queued >= self._missing)
+
+    async def push(self, samples: Floats) -> None:
+        """Take samples as the recogniser does, any number; waits while QUEUE_SECONDS of them have not been decoded."""
+        for at in range(0, len(samples), self._capacity):
+            await self._until(lambda: self._queued < self._capacity or not self._busy)
+            piece = samples[at : at + self._capacity]
+            self._queue.append((self._scheduler.clock(), piece))
+            self._queued += len(piece)
+            self._scheduler.consider(self)
+
+    async def caught_up(self) -> None:
+        """Wait until all has been decoded that can be."""
+        await self._until(lambda: not self._busy)
+
+    async def finish(self) -> None:
+        """End the stream, or its unbroken part: decode what is left and close the open segment; then it may go on."""
+        self._ending = True
+        self._scheduler.consider(self)
+        await self._until(lambda: not self._ending)
+
+    def close(self) -> None:
+        """Nothing more is wanted; what has not been decoded is dropped."""
+        self._closed = True
+        self._queue.clear()
+        self._scheduler.forget(self)
+
+    def begin_turn(self) -> Turn:
+        """Hand over what the next chunk needs and no more, so that `lag_seconds` is that of this chunk."""
+        self._running = True
+        pieces, needed = [np.zeros(0, np.float32)], min(self._missing, self._queued)
+        self._queued -= needed
+        while needed:
+            self._arrived, piece = self._queue.popleft()
+            if len(piece) > needed:
+                self._queue.appendleft((self._arrived, piece[needed:]))
+            pieces.append(piece[:needed])
+            needed -= len(pieces[-1])
+        return Turn(self.recognizer, np.concatenate(pieces), self._ending and not self._queued)
+
+    def end_turn(self, outcome: Outcome) -> None:
+        """Tell the events; the next turn may come."""
+        self._running = False
+        self._missing = self.recognizer.missing
+        if outcome.over:
+            self._ending = False
+        self.lag_seconds = self._scheduler.clock() - self._arrived
+        if not self._closed:
+            for event in outcome.events:
+                self._tell(event)
+        self._scheduler.consider(self)
+        self._turned.set()
+
+    def fail(self, error: Exception) -> None:
+        """What waits for this stream raises the error instead."""
+        self._error = error
+        self._turned.set()
+
+    @property
+    def _busy(self) -> bool:
+        return self._running or self.ready
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while self._error is None and not condition():
+            self._turned.clear()
+            await self._turned.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class Scheduler:
+    """Owns the model's one worker thread; use it as a context manager, within one event loop.
+
+    Streams are served in the order in which their chunks are due: those of a live stream when they are here, those of
+    a stream that comes faster at the pace of speech, so that it waits for all live ones. `ran` is told after every step
+    how many seconds it took and how many seconds of audio it was.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        ran: Callable[[float, float], None] = lambda seconds, audio_seconds: None,
+        batch: int = BATCH,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        spec = model.spec
+        self.model, self.batch, self.clock = model, batch, clock
+        self._ran = ran
+        self._chunk_seconds = spec.chunk_frames * spec.features.frame_shift / spec.features.sample_rate
+        self._ready: set[Stream] = set()
+        self._work = asyncio.Event()
+        self._worker = ThreadPoolExecutor(1, "recogniser")
+
+    def open(self, recognizer: Recognizer, tell: Tell) -> Stream:
+        """A stream for a recogniser of this model, which nothing else may touch while the stream is busy."""
+        return Stream(self, recognizer, tell)
+
+    def consider(self, stream: Stream) -> None:
+        """Put a stream in line if it is ready."""
+        if stream.ready and stream not in self._ready:
+            now = self.clock()
+            stream.due = min(max(now, stream.due + self._chunk_seconds), now + AHEAD_SECONDS)
+            self._ready.add(stream)
+            self._work.set()
+
+    def forget(self, stream: Stream) -> None:
+        """Take a stream out of the line."""
+        self._ready.discard(stream)
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        self._worker.shutdown(wait=False)
+
+    async def _run(self) -> None:
+        while True:
+            await self._work.wait()
+            streams = heapq.nsmallest(self.batch, self._ready, key=lambda stream: stream.due)
+            self._ready.difference_update(streams)
+            if not self._ready:
+                self._work.clear()
+            if streams:
+                await self._step(streams)
+
+    async def _step(self, streams: Sequence[Stream]) -> None:
+        turns = [stream.begin_turn() for stream in streams]
+        loop = asyncio.get_running_loop()
+        try:
+            outcomes, seconds = await loop.run_in_executor(self._worker, self._timed, turns)
+        except Exception as error:  # whatever it is, the streams of other steps go on
+            for stream in streams:
+                stream.fail(error)
+            return
+        self._ran(seconds, self._chunk_seconds * sum(not outcome.over for outcome in outcomes))
+        for stream, outcome in zip(streams, outcomes, strict=True):
+            stream.end_turn(outcome)
+
+    def _timed(self, turns: Sequence[Turn]) -> tuple[list[Outcome], float]:
+        began = self.clock()
+        outcomes = take_turns(self.model, turns)
+        return outcomes, self.clock() - began

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_model import babble
+from waiting import PATIENCE_SECONDS, asynchronous, until
+
+from streamer import engine
+from streamer.events import Event, Final, Gap
+from streamer.model import AcousticModel, load
+from streamer.recognizer import Recognizer
+from streamer.scheduler import Scheduler, Stream
+
+SECOND = 16000
+CHUNK = 2800  # what the tiny streaming model needs first
+VOICES = [babble(SECOND * 3, seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def tiny(streaming: Any) -> AcousticModel:
+    return load(streaming)
+
+
+def recogniser(model: AcousticModel) -> Recognizer:
+    return Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+
+
+def alone(model: AcousticModel, samples: np.ndarray) -> list[Event]:
+    recognizer = recogniser(model)
+    return [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
+
+
+class Gated:
+    """A model whose steps wait to be let through, one permit each; `sizes` are those of the batches it was given."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        self.spec, self.initial_state, self.decoder = model.spec, model.initial_state, model.decoder
+        self.sizes: list[int] = []
+        self.gate = threading.Semaphore(0)
+        self._model = model
+
+    def step(self, windows: Sequence[Any], states: Sequence[Any]) -> Any:
+        self.sizes.append(len(windows))
+        assert self.gate.acquire(timeout=PATIENCE_SECONDS)
+        return self._model.step(windows, states)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30_000)), max_size=12),
+    st.integers(1, 5),
+    st.integers(1, 4),
+)
+def test_streams_say_what_they_say_alone_however_they_are_interleaved(
+    model: AcousticModel, blocks: list[tuple[int, int]], batch: int, voices: int
+) -> None:
+    samples = VOICES[:voices]
+
+    async def story() -> list[list[Event]]:
+        events: list[list[Event]] = [[] for _ in samples]
+        rest = list(samples)
+        async with Scheduler(model, batch=batch) as scheduler:
+            streams = [scheduler.open(recogniser(model), events[voice].append) for voice in range(voices)]
+            for voice, size in blocks:
+                if voice < voices:
+                    await streams[voice].push(rest[voice][:size])
+                    rest[voice] = rest[voice][size:]
+
+            async def end(stream: Stream, samples: np.ndarray) -> None:
+                await stream.push(samples)
+                await stream.finish()
+
+            await asyncio.gather(*(end(stream, samples) for stream, samples in zip(streams, rest, strict=True)))
+        return events
+
+    together = asyncio.run(story())
+    assert together == [alone(model, voice) for voice in samples]
+    assert any(isinstance(event, Final) for event in together[0])
+
+
+@asynchronous
+async def test_chunks_that_are_ready_at_once_share_a_step_up_to_a_bound(tiny: AcousticModel) -> None:
+    model = Gated(tiny)
+    async with Scheduler(model, batch=3) as scheduler:  # type: ignore[arg-type]
+        streams = [scheduler.open(recogniser(tiny), lambda event: None) for _ in range(5)]
+        for stream in streams:
+            await stream.push(VOICES[0][:CHUNK])
+        model.gate.release(2)
+        for stream in streams:
+            await stream.caught_up()
+    assert model.sizes == [3, 2]
+
+
+@asynchronous
+async def test_a_stream_that_comes_faster_than_it_is_spoken_waits_for_the_live_ones(tiny: AcousticModel) -> None:
+    model = Gated(tiny)
+    async with Scheduler(model, batch=1, clock=lambda: 0.0) as scheduler:  # type: ignore[arg-type]
+        hurried = [scheduler.open(recogniser(tiny), lambda event: None) for _ in range(3)]
+        pushes = [asyncio.create_task(stream.push(VOICES[0])) for stream in hurried]
+        model.gate.release(7)  # each of them is served ahead of time
+        await until(lambda: len(model.sizes) == 8)
+        live = scheduler.open(recogniser(tiny), lambda event: None)
+        await live.push(VOICES[1][:CHUNK])
+        model.gate.release(2)  # the step that has begun, and the next
+        await live.caught_up()
+        assert len(model.sizes) <= 10
+        for push in pushes:
+            push.cancel()
+        model.gate.release(100)
+
+
+@asynchronous
+async def test_a_sender_waits_while_a_second_of_its_audio_is_not_decoded(tiny: AcousticModel) -> None:
+    model = Gated(tiny)
+    async with Scheduler(model) as scheduler:  # type: ignore[arg-type]
+        stream = scheduler.open(recogniser(tiny), lambda event: None)
+        push = asyncio.create_task(stream.push(np.concatenate([VOICES[0]] * 20)))
+        await until(lambda: model.sizes)
+        assert stream._queued <= 2 * SECOND
+        assert not push.done()
+        model.gate.release(10_000)
+        await push
+
+
+@asynchronous
+async def test_a_stream_that_is_closed_holds_up_nobody_and_is_told_nothing(tiny: AcousticModel) -> None:
+    model = Gated(tiny)
+    told: list[Event] = []
+    async with Scheduler(model) as scheduler:  # type: ignore[arg-type]
+        gone, other = scheduler.open(recogniser(tiny), told.append), scheduler.open(recogniser(tiny), told.append)
+        push = asyncio.create_task(gone.push(VOICES[0]))
+        await until(lambda: model.sizes)
+        push.cancel()
+        gone.close()
+        model.gate.release(1000)
+        await other.push(VOICES[1])
+        await other.finish()
+    assert told == alone(tiny, VOICES[1])
+
+
+@asynchronous
+async def test_a_stream_goes_on_after_a_gap(tiny: AcousticModel) -> None:
+    told: list[Event] = []
+    async with Scheduler(tiny) as scheduler:
+        stream = scheduler.open(recogniser(tiny), told.append)
+        await stream.push(VOICES[0])
+        await stream.finish()
+        told += stream.recognizer.gap(5000, "lost")
+        await stream.push(VOICES[1])
+        await stream.finish()
+    at = told.index(Gap(3 * SECOND, 3 * SECOND + 5000, "lost"))
+    assert told[:at] == alone(tiny, VOICES[0])
+    assert [e.text for e in told[at:] if isinstance(e, Final)] == [
+        e.text for e in alone(tiny, VOICES[1]) if isinstance(e, Final)
+    ]
+
+
+@asynchronous
+async def test_an_error_ends_the_streams_of_its_step_only(tiny: AcousticModel) -> None:
+    told: list[Event] = []
+    async with Scheduler(tiny) as scheduler:
+        broken = scheduler.open(recogniser(tiny), told.append)
+        broken.recognizer.advance = None  # type: ignore[assignment, method-assign]
+        with pytest.raises(TypeError):
+            await broken.push(VOICES[0])
+        broken.close()
+        other = scheduler.open(recogniser(tiny), told.append)
+        await other.push(VOICES[1])
+        await other.finish()
+    assert told == alone(tiny, VOICES[1])
+
+
+@asynchronous
+async def test_cost_and_lag_are_measured(tiny: AcousticModel) -> None:
+    spent: list[tuple[float, float]] = []
+    ticks = iter(range(1_000_000))
+    async with Scheduler(tiny, lambda *cost: spent.append(cost), clock=lambda: float(next(ticks))) as scheduler:
+        stream = scheduler.open(recogniser(tiny), lambda event: None)
+        await stream.push(VOICES[0])
+        await stream.finish()
+    steps = [audio for _, audio in spent if audio]
+    assert all(seconds == 1 for seconds, _ in spent)
+    assert steps == [0.16] * len(steps)
+    assert 3 <= sum(steps) < 3.5
+    assert stream.lag_seconds > 0

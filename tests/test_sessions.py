@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from test_server import ending, fetch
+from tiny_model import babble
+from waiting import asynchronous, until
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from streamer import engine
+from streamer.admission import Admission
+from streamer.endpoint import Endpointing
+from streamer.events import Event, Partial, to_json
+from streamer.hub import Hub
+from streamer.intake import Intake
+from streamer.model import AcousticModel, load
+from streamer.recognizer import Recognizer
+from streamer.scheduler import Scheduler
+from streamer.server import Address, serve
+from streamer.sessions import Limits, Sessions
+
+VOICES = [(babble(16000 * 4, seed) * 32767).astype("<i2") for seed in range(3)]
+END = '{"type":"end"}'
+
+
+@pytest.fixture(scope="module")
+def tiny(streaming: Any) -> AcousticModel:
+    return load(streaming)
+
+
+@asynccontextmanager
+async def serving(
+    model: AcousticModel, admission: Admission | None = None, **limits: float
+) -> AsyncIterator[tuple[Address, Sessions]]:
+    admission = admission or Admission()
+    async with Scheduler(model, admission.ran) as scheduler:
+        sessions = Sessions(scheduler, admission, Limits(**limits))  # type: ignore[arg-type]
+        async with serve(Hub(), port=0, sessions=sessions) as address:
+            yield address, sessions
+
+
+def speaking(address: Address, path: str = "/recognize", **options: Any) -> connect:
+    return connect(address.url.replace("http", "ws") + path, proxy=None, **options)
+
+
+def config(**facts: Any) -> str:
+    return json.dumps({"type": "config"} | facts)
+
+
+def expected(
+    model: AcousticModel, voice: np.ndarray, rate: int = 16000, pause_seconds: float = 0.6
+) -> list[dict[str, Any]]:
+    """What a stream of these samples says alone, as JSON, without partials, which may be conflated."""
+    intake = Intake("test", rate, 16000)
+    samples = [*intake.push(voice.astype(np.float32) / np.float32(32768)), *intake.flush()]
+    recognizer = Recognizer(model.spec, model.initial_state, Endpointing(pause_seconds=pause_seconds), model.decoder)
+    events: list[Event] = [e for block in samples for e in engine.feed(model, recognizer, block)]
+    events += engine.finish(model, recognizer)
+    return [to_json(event, 16000) for event in events if not isinstance(event, Partial)]
+
+
+async def everything(client: ClientConnection) -> list[dict[str, Any]]:
+    """All messages until the connection is closed."""
+    messages = []
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            messages.append(json.loads(await client.recv()))
+    return messages
+
+
+async def spoken(client: ClientConnection, voice: np.ndarray, block: int = 3200) -> list[dict[str, Any]]:
+    """Send samples in blocks of any number of bytes, and the end; all but the partials that come back."""
+    data = voice.tobytes()
+    for at in range(0, len(data), block):
+        await client.send(data[at : at + block])
+    await client.send(END)
+    return [message for message in await everything(client) if message["type"] != "partial"]
+
+
+@asynchronous
+async def test_a_session_hears_the_events_of_its_own_audio_and_is_closed_in_order(model: AcousticModel) -> None:
+    async with serving(model) as (address, sessions), speaking(address) as client:
+        hello, *events = await spoken(client, VOICES[0])
+        assert (hello["type"], hello["source"], hello["sample_rate"]) == ("hello", "session", 16000)
+        assert events == expected(model, VOICES[0]) != []
+        assert client.close_code == 1000
+        await until(lambda: sessions.admission.sessions == 0)
+
+
+@asynchronous
+async def test_sessions_at_the_same_time_hear_what_they_hear_alone(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _), contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(speaking(address)) for _ in VOICES]
+        heard = await asyncio.gather(*map(spoken, clients, VOICES, (999, 3200, 50_000)))
+        assert len({events[0]["stream"] for events in heard}) == 3
+        assert [events[1:] for events in heard] == [expected(tiny, voice) for voice in VOICES]
+
+
+@asynchronous
+async def test_frames_may_be_of_one_byte_and_cut_samples_in_two(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _), speaking(address) as client:
+        assert (await spoken(client, VOICES[1][:8000], block=1))[1:] == expected(tiny, VOICES[1][:8000])
+
+
+@asynchronous
+async def test_audio_of_another_rate_and_format_is_resampled(tiny: AcousticModel) -> None:
+    voice = (babble(44100 * 2, 5) * 32767).astype("<i2")
+    async with serving(tiny) as (address, _), speaking(address) as client:
+        await client.send(config(sample_rate=44100, format="f32le"))
+        floats = voice.astype("<f4") / np.float32(32768)
+        assert (await spoken(client, floats, block=1001))[1:] == expected(tiny, voice, 44100)
+
+
+@asynchronous
+async def test_a_client_hears_what_it_asks_for(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _), speaking(address) as client:
+        await client.send(config(partials=False, words=False, pause_seconds=0.3))
+        await client.send(VOICES[0].tobytes())
+        await client.send(END)
+        finals = (await everything(client))[1:]
+        assert finals == [final | {"words": []} for final in expected(tiny, VOICES[0], pause_seconds=0.3)]
+
+
+@asynchronous
+async def test_samples_that_are_no_numbers_are_silence(tiny: AcousticModel) -> None:
+    samples = np.full(16000, np.nan, "<f4")
+    async with serving(tiny) as (address, _), speaking(address) as client:
+        await client.send(config(format="f32le"))
+        assert [message["type"] for message in await spoken(client, samples)] == ["hello"]
+        assert client.close_code == 1000
+
+
+@asynchronous
+async def test_an_end_without_audio_is_answered_by_the_end(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _), speaking(address) as client:
+        await client.send(END)
+        assert [message["type"] for message in await everything(client)] == ["hello"]
+        assert client.close_code == 1000
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (["hello"], "is not JSON"),
+        (['{"type":"start"}'], "has no known type"),
+        ([config(sample_rate=1)], "sample_rate must be"),
+        ([config(hotwords=["a"])], "hotwords need a language model: give --lm"),
+        ([config(), config()], "the config comes too late"),
+        ([b"\0\0", config()], "the config comes too late"),
+        (["[" * 16_000], "is not JSON"),
+        (["x" * 20_000], "at most 16384 bytes"),
+    ],
+)
+def test_a_wrong_message_is_answered_in_a_sentence(tiny: AcousticModel, messages: list[Any], told: str) -> None:
+    @asynchronous
+    async def story() -> None:
+        async with serving(tiny) as (address, _), speaking(address) as client:
+            for message in messages:
+                await client.send(message)
+            error = (await everything(client))[-1]
+            assert error["type"] == "error"
+            assert told in error["message"]
+            assert client.close_code == 1008
+            assert client.close_reason in error["message"]
+
+    story()
+
+
+@asynchronous
+async def test_hotwords_are_those_of_one_session(streaming: Any, language: Any) -> None:
+    model = load(streaming, language)
+    async with serving(model) as (address, _), speaking(address) as first, speaking(address) as second:
+        await first.send(config(hotwords=["zoë"]))
+        assert "'zoë' has a character" in (await everything(first))[-1]["message"]
+        await second.send(config(hotwords=["cab"]))
+        assert (await spoken(second, VOICES[0]))[-1]["type"] == "final"
+    assert not model.decoder.hot.words  # type: ignore[attr-defined]
+
+
+@asynchronous
+async def test_a_message_that_is_too_large_ends_the_session(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _), speaking(address) as client:
+        await client.send(bytes((1 << 20) + 1))
+        assert (await ending(client))[0] == 1009
+
+
+@asynchronous
+async def test_who_sends_nothing_is_parted_with_after_its_last_words(tiny: AcousticModel) -> None:
+    async with serving(tiny, idle_seconds=0.2) as (address, _), speaking(address) as client:
+        await client.send(VOICES[0].tobytes())
+        *events, error = await everything(client)
+        assert events[-1]["type"] == "final"
+        assert error == {"type": "error", "message": "nothing was sent for 0.2 seconds"}
+        assert client.close_code == 1008
+
+
+@asynchronous
+async def test_a_client_that_is_killed_in_the_middle_of_a_word_leaves_nothing_behind(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, sessions), speaking(address) as other:
+        client = await speaking(address)
+        await client.send(VOICES[0][:9000].tobytes())
+        await until(lambda: sessions.admission.sessions == 2)
+        client.transport.abort()
+        await until(lambda: sessions.admission.sessions == 1)
+        assert (await spoken(other, VOICES[1]))[1:] == expected(tiny, VOICES[1])
+
+
+async def mute_client(address: Address) -> socket.socket:
+    """A client that opens a session, keeps its receive buffer small and never reads."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", address.port))
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    host = f"Host: 127.0.0.1:{address.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    sock.sendall(f"GET /recognize HTTP/1.1\r\n{host}{key}\r\n".encode())
+    return sock
+
+
+@asynchronous
+async def test_a_half_open_connection_is_given_up(tiny: AcousticModel) -> None:
+    async with serving(tiny, idle_seconds=0.2, patience_seconds=0.2) as (address, sessions):
+        sock = await mute_client(address)
+        await until(lambda: sessions.admission.sessions == 1)
+        await until(lambda: sessions.admission.sessions == 0)
+        sock.close()
+
+
+@asynchronous
+async def test_a_reader_that_stops_reading_is_parted_with_and_hurts_nobody(tiny: AcousticModel) -> None:
+    async with serving(tiny, patience_seconds=0.2) as (address, sessions):
+        sock = await mute_client(address)
+        await until(lambda: sessions.admission.sessions == 1)
+        loop = asyncio.get_running_loop()
+        chatter = np.tile(VOICES[0], 8).tobytes()  # masked with zeros
+        frame = b"\x82\xff" + len(chatter).to_bytes(8, "big") + bytes(4) + chatter
+
+        async def talk() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    await loop.sock_sendall(sock, frame)
+
+        talking = asyncio.create_task(talk())
+        async with speaking(address) as other:
+            assert (await spoken(other, VOICES[1]))[1:] == expected(tiny, VOICES[1])
+        await until(lambda: sessions.admission.sessions == 0)
+        await talking
+        sock.close()
+
+
+@asynchronous
+async def test_a_web_page_from_elsewhere_may_not_open_a_session(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _):
+        for path in ("/recognize", "/"):
+            with pytest.raises(InvalidStatus) as refused:
+                await speaking(address, path, origin="https://evil.example")
+            assert refused.value.response.status_code == 403
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://evil.example:{address.port}{path}", host="127.0.0.1", proxy=None)
+            assert refused.value.response.status_code == 403
+
+
+@asynchronous
+async def test_a_server_without_sessions_takes_no_audio() -> None:
+    async with serve(Hub(), port=0) as address:
+        with pytest.raises(InvalidStatus) as refused:
+            await speaking(address)
+        assert refused.value.response.status_code == 404
+        assert refused.value.response.body == b"This server takes no audio: start it with --serve.\n"
+
+
+@asynchronous
+async def test_above_capacity_a_session_is_refused_before_it_begins_and_the_others_go_on(tiny: AcousticModel) -> None:
+    admission = Admission()
+    async with serving(tiny, admission) as (address, _), speaking(address) as client:
+        admission.ran = lambda seconds, audio_seconds: None  # type: ignore[method-assign]
+        await client.recv()
+        Admission.ran(admission, 0.8, 1)  # one place
+        for path in ("/recognize", "/"):
+            with pytest.raises(InvalidStatus) as refused:
+                await speaking(address, path)
+            assert refused.value.response.status_code == 503
+            assert refused.value.response.body == b"The places for sessions are all taken (1): try again later.\n"
+        health = json.loads((await fetch(address, "/healthz"))[2])
+        assert (health["sessions"], health["places"]) == (1, 1)
+        async with speaking(address, "/captions"):
+            pass  # captions are no sessions
+        Admission.ran(admission, 0.0, 1000)
+        async with speaking(address) as second:
+            assert json.loads(await second.recv())["type"] == "hello"
+
+
+@asynchronous
+async def test_one_address_gets_a_bounded_number_of_sessions(tiny: AcousticModel) -> None:
+    async with serving(tiny, Admission(per_address=1)) as (address, sessions), speaking(address):
+        await until(lambda: sessions.admission.sessions == 1)
+        with pytest.raises(InvalidStatus) as refused:
+            await speaking(address)
+        assert refused.value.response.status_code == 503
+
+
+@asynchronous
+async def test_when_the_server_stops_sessions_hear_their_last_words(tiny: AcousticModel) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with serving(tiny) as (address, sessions):
+            clients = [await stack.enter_async_context(speaking(address)) for _ in range(5)]
+            for client in clients:
+                await client.send(VOICES[0][:20_000].tobytes())
+                while json.loads(await client.recv())["type"] != "partial":
+                    pass
+            parting = [asyncio.create_task(everything(client)) for client in clients]
+        for client, messages in zip(clients, await asyncio.gather(*parting), strict=True):
+            assert messages[-1]["type"] == "final"
+            assert client.close_code == 1001
+        assert sessions.admission.refusal("anyone") == "The server is shutting down: try again later."
