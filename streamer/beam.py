@@ -20,6 +20,7 @@ from streamer.lm import BEGIN, UNKNOWN, LanguageModel
 
 Floats = NDArray[np.float32]
 NEVER = -1e30
+Future = tuple[tuple[int, int], str, int]  # all that decides how a path goes on: two words, the begun one, last token
 
 
 class Spoken(NamedTuple):
@@ -145,12 +146,18 @@ class BeamSearch:
     def _grow(
         self, paths: tuple[Path, ...], tokens: Sequence[tuple[int, float]], blank: float, frame: int
     ) -> tuple[Path, ...]:
-        """All paths through one more frame, those of the same text and last token as one, the best of them kept."""
-        found: dict[tuple[str, int], Path] = {}
+        """All paths through one more frame, of those with the same future the likeliest, the best of them kept."""
+        found: dict[Future, Path] = {}
 
         def meet(path: Path) -> None:
-            other = found.get((path.text, path.last))
-            found[path.text, path.last] = path if other is None else _merge(path, other)
+            future = (path.context, path.begun, path.last)
+            other = found.get(future)
+            if other is None:
+                found[future] = path
+            elif other.text == path.text:
+                found[future] = _merge(path, other)
+            elif path.score > other.score:
+                found[future] = path
 
         for path in paths:
             both = _add(path.blank, path.token)
