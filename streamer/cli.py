@@ -36,6 +36,9 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.option("--model", "model_name", metavar="PATH|NAME", help="An .onnx file, or the name of a shipped model.")
 @click.option("--lm", "lm_name", metavar="PATH|none", help="A language model.  [default: the .lm beside the model]")
 @click.option("--hotwords", type=click.Path(path_type=Path), help="A list of words and names to listen for.")
+@click.option(
+    "--pause", type=click.FloatRange(0.1, 10), default=0.4, show_default=True, help="Seconds that end a caption."
+)
 @click.option("--check", is_flag=True, help="Check the model file against its own probe and exit.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl", "srt", "vtt"]), default="text", show_default=True)
 @click.option("--partials", is_flag=True, help="Print partials too when stdout is not a terminal.")
@@ -65,6 +68,7 @@ def main(
     model_name: str | None,
     lm_name: str | None,
     hotwords: Path | None,
+    pause: float,
     check: bool,
     form: str,
     partials: bool,
@@ -99,6 +103,7 @@ def main(
             return click.echo(recompute(model))
         from streamer.admission import Admission
         from streamer.daemon import Listen, run
+        from streamer.endpoint import Endpointing
         from streamer.output import OutputError, Printer
         from streamer.sessions import Limits
 
@@ -107,7 +112,8 @@ def main(
         admission = Admission(max_sessions, max_sessions_per_address) if serve else None
         listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate))
         try:
-            asyncio.run(run(model, sources, printer, listen, live=mic or realtime))
+            endpointing = Endpointing(pause_seconds=pause)
+            asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
         except OutputError as error:
             raise click.ClickException(str(error)) from None
     except (SourceError, ModelError, ServerError) as error:

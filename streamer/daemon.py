@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamer.admission import Admission
+from streamer.endpoint import Endpointing
 from streamer.events import Event, Hello
 from streamer.hub import Hub
 from streamer.intake import Lost
@@ -56,6 +57,7 @@ class Daemon:
     scheduler: Scheduler
     printer: Printer
     live: bool
+    endpointing: Endpointing
     hub: Hub = field(default_factory=Hub)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -69,7 +71,12 @@ class Daemon:
 
 
 async def run(
-    model: AcousticModel, sources: Sequence[Source], printer: Printer, listen: Listen | None, live: bool
+    model: AcousticModel,
+    sources: Sequence[Source],
+    printer: Printer,
+    listen: Listen | None,
+    live: bool,
+    endpointing: Endpointing,
 ) -> None:
     """Caption the sources one after the other until they end or a signal asks to stop; SourceError, ServerError.
 
@@ -79,7 +86,7 @@ async def run(
     admission = listen.admission if listen else None
     async with contextlib.AsyncExitStack() as stack:
         scheduler = Scheduler(model, admission.ran) if admission else Scheduler(model)
-        daemon = Daemon(await stack.enter_async_context(scheduler), printer, live)
+        daemon = Daemon(await stack.enter_async_context(scheduler), printer, live, endpointing)
         _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
         if listen is not None:
             await stack.enter_async_context(_serving(daemon, listen))
@@ -141,7 +148,7 @@ async def _caption(daemon: Daemon, source: Source) -> None:
     """One source from its Hello to its last final."""
     model = daemon.scheduler.model
     spec, rate = model.spec, model.spec.features.sample_rate
-    recognizer = Recognizer(spec, model.initial_state, decoder=model.decoder)
+    recognizer = Recognizer(spec, model.initial_state, daemon.endpointing, model.decoder)
     heard: list[Event] = []
     stream = daemon.scheduler.open(recognizer, heard.append)
     greeted = False

@@ -17,7 +17,7 @@ class Endpointing:
     """
 
     silence_seconds: float = 5.0
-    pause_seconds: float = 0.6
+    pause_seconds: float = 0.4
     length_seconds: float = 20.0
 
 

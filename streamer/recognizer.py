@@ -106,9 +106,8 @@ class Recognizer:
         ):
             return self._partial()
         events = self._close()
-        if rule == "length":
-            return events  # someone is still speaking: the network keeps its state
-        self._restart(self._segment_start())
+        if rule == "silence":  # else someone may go on: the network keeps what it knows of the voice and the room
+            self._restart(self._segment_start())
         return events
 
     def finish(self) -> list[Event]:

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.endpoint import Endpointing
+
 Floats = NDArray[np.float32]
 Format = Literal["s16le", "f32le"]
 
@@ -33,7 +35,7 @@ class Config:
     partials: bool = True
     words: bool = True
     hotwords: tuple[str, ...] = ()
-    pause_seconds: float = 0.6
+    pause_seconds: float = Endpointing().pause_seconds
 
 
 def load_message(text: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def test_a_configuration_is_read_and_what_it_leaves_out_has_defaults() -> None:
     }  # fmt: skip
     message = {"type": "config", "hotwords": ["Anna", "asr stream"]} | full
     assert load_config(load_message(json.dumps(message))) == Config(**full, hotwords=("anna", "asr", "stream"))
-    assert load_config({"type": "config"}) == Config(16000, "s16le", True, True, (), 0.6)
+    assert load_config({"type": "config"}) == Config(16000, "s16le", True, True, (), 0.4)
 
 
 @pytest.mark.parametrize(

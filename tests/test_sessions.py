@@ -57,7 +57,7 @@ def config(**facts: Any) -> str:
 
 
 def expected(
-    model: AcousticModel, voice: np.ndarray, rate: int = 16000, pause_seconds: float = 0.6
+    model: AcousticModel, voice: np.ndarray, rate: int = 16000, pause_seconds: float = 0.4
 ) -> list[dict[str, Any]]:
     """What a stream of these samples says alone, as JSON, without partials, which may be conflated."""
     intake = Intake("test", rate, 16000)
