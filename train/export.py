@@ -78,6 +78,8 @@ def provenance(run: Path, config: Config) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     for elsewhere in ("features", "vocab", "language"):
         settings.pop(elsewhere)
+    for path in ("init", "pronunciations"):  # where they lie on this machine is nobody's business
+        settings[path] = Path(settings[path]).name
     return {"config": settings, "log": told}
 
 
