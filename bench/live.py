@@ -97,7 +97,8 @@ def _appearances(told: Iterable[Told], final: Final) -> list[Appearance]:
     stayed: dict[int, float] = {}
     for one in told:
         assert isinstance(one.event, Partial | Final)
-        begun = [word.text for word in final.words if word.start < one.event.end]  # no later one can be meant
+        last = one.event is final
+        begun = [word.text for word in final.words if last or word.start < one.event.end]  # no later one can be meant
         pairs = align(begun, one.event.text.split())
         shown = [word == text for word, text in pairs if word is not None]
         for n, there in enumerate(shown):
