@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from test_hub import GAP, HELLO, OTHER, final, hub_of, partial
-from waiting import asynchronous, until
+from waiting import asynchronous, stuck_client, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -46,18 +46,6 @@ async def fetch(address: Address, path: str, method: str = "GET", **headers: str
     writer.close()
     status, *fields = head.split("\r\n")
     return int(status.split()[1]), {k.lower(): v for k, v in (field.split(": ", 1) for field in fields)}, body
-
-
-async def stuck_client(address: Address) -> socket.socket:
-    """A client that opens the captions, never reads and keeps its receive buffer small."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", address.port))
-    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    host = f"Host: 127.0.0.1:{address.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    sock.sendall(f"GET /captions HTTP/1.1\r\n{host}{key}\r\n".encode())
-    return sock
 
 
 @asynchronous
@@ -233,7 +221,7 @@ async def test_a_slow_client_is_closed_with_a_reason_and_delays_no_other() -> No
 async def test_a_client_that_accepts_nothing_is_dropped() -> None:
     hub = hub_of(HELLO)
     async with serve(hub, port=0, patience_seconds=0.2) as address:
-        sock = await stuck_client(address)
+        sock = await stuck_client(address.port, "/captions")
         await until(lambda: hub.subscribers == 1)
         for segment in range(200):
             hub.publish(final(segment, LONG_TEXT))
@@ -255,7 +243,7 @@ async def test_shutdown_tells_clients_and_waits_for_nobody() -> None:
     hub = hub_of(HELLO)
     async with serve(hub, port=0) as address:
         silent = await asyncio.open_connection("127.0.0.1", address.port)
-        stuck = await stuck_client(address)
+        stuck = await stuck_client(address.port, "/captions")
         await until(lambda: hub.subscribers == 1)
         for segment in range(500):
             hub.publish(final(segment, LONG_TEXT))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from test_server import ending, fetch
 from tiny_model import babble
-from waiting import asynchronous, until
+from waiting import asynchronous, stuck_client, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -214,22 +213,10 @@ async def test_a_client_that_is_killed_in_the_middle_of_a_word_leaves_nothing_be
         assert (await spoken(other, VOICES[1]))[1:] == expected(tiny, VOICES[1])
 
 
-async def mute_client(address: Address) -> socket.socket:
-    """A client that opens a session, keeps its receive buffer small and never reads."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", address.port))
-    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-    host = f"Host: 127.0.0.1:{address.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    sock.sendall(f"GET /recognize HTTP/1.1\r\n{host}{key}\r\n".encode())
-    return sock
-
-
 @asynchronous
 async def test_a_half_open_connection_is_given_up(tiny: AcousticModel) -> None:
     async with serving(tiny, idle_seconds=0.2, patience_seconds=0.2) as (address, sessions):
-        sock = await mute_client(address)
+        sock = await stuck_client(address.port, "/recognize")
         await until(lambda: sessions.admission.sessions == 1)
         await until(lambda: sessions.admission.sessions == 0)
         sock.close()
@@ -238,7 +225,7 @@ async def test_a_half_open_connection_is_given_up(tiny: AcousticModel) -> None:
 @asynchronous
 async def test_a_reader_that_stops_reading_is_parted_with_and_hurts_nobody(tiny: AcousticModel) -> None:
     async with serving(tiny, patience_seconds=0.2) as (address, sessions):
-        sock = await mute_client(address)
+        sock = await stuck_client(address.port, "/recognize")
         await until(lambda: sessions.admission.sessions == 1)
         loop = asyncio.get_running_loop()
         chatter = np.tile(VOICES[0], 8).tobytes()  # masked with zeros
