@@ -277,6 +277,17 @@ def test_a_file_that_is_left_half_read_is_closed(tmp_path):
     assert asyncio.run(leave()) == (True, False)
 
 
+@contextlib.contextmanager
+def readers_end():
+    """Threads that read standard input in this block end with it: what they read from may be closed afterwards."""
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+
+
 def pipe_in(*pieces, rate=16000, sample_rate=16000):
     """What is heard when these pieces of bytes are written into standard input one by one."""
     reading, writing = os.pipe()
@@ -289,7 +300,8 @@ def pipe_in(*pieces, rate=16000, sample_rate=16000):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        blocks = asyncio.run(gather(read_stdin(rate, sample_rate, reading)))
+        with readers_end():
+            blocks = asyncio.run(gather(read_stdin(rate, sample_rate, reading)))
     finally:
         writer.join()
         os.close(reading)
@@ -394,11 +406,10 @@ def test_the_event_loop_runs_while_standard_input_is_silent():
         os.write(writing, b"\x00\x40")
         return await waiting
 
-    try:
+    with readers_end():
         assert np.array_equal(asyncio.run(listen()), [0.5])
-    finally:
         os.close(writing)
-        os.close(reading)
+    os.close(reading)
 
 
 LISTENER = """
