@@ -22,6 +22,7 @@ import soundfile
 
 WAYS = {
     "TensorFlow, 1 process": ["--backend", "tensorflow"],
+    "TensorFlow, 2 processes": ["--backend", "tensorflow", "--workers", "2"],
     "torch, 1 process": ["--backend", "torch"],
     "torch, 2 processes": ["--backend", "torch", "--workers", "2"],
     "torch, 1 process, bfloat16": ["--backend", "torch", "--bf16"],

@@ -141,6 +141,9 @@ def test_mistakes_are_one_sentence(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "junk.onnx").write_text("junk")
     assert "is not an ONNX model" in run("evaluate", tmp_path / "junk.onnx", corpus, ok=False)
     assert "there is no engine 'siri'" in run("synth", corpus, "--out", tmp_path, "--engine", "siri", ok=False)
+    if shutil.which("espeak-ng"):
+        told = run("synth", corpus, "--out", tmp_path, "--engine", "espeak", "--language", "klingon", ok=False)
+        assert "espeak has no voice for the language 'klingon'" in told
 
 
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng: apt-get install espeak-ng")
@@ -159,3 +162,14 @@ def test_sentences_become_a_labelled_corpus_and_a_stopped_run_goes_on(tmp_path: 
     run(*synth)
     assert recordings[0].exists()
     assert [path.stat().st_mtime_ns for path in recordings[1:]] == made
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="needs espeak-ng: apt-get install espeak-ng")
+def test_another_language_is_read_by_its_own_voices(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("Он пришёл домой. Der Fluss heißt Öre.")
+    options = ["--engine", "espeak", "--language", "ru", "--out", tmp_path / "speech"]
+    assert "2 clips" in run("synth", tmp_path / "text.txt", *options)
+    with (tmp_path / "speech" / "manifest.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["text"] for row in rows} == {"он пришёл домой", "der fluss heißt öre"}
+    assert all(row["speaker"].startswith("espeak-ru") for row in rows)

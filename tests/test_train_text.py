@@ -85,6 +85,15 @@ def test_sentences_that_need_reading_of_digits_or_belong_to_a_test_set_are_left_
     assert list(sentences(table, exclude=("B",))) == ["He said so twice."]
 
 
+def test_other_languages_keep_their_letters_and_english_has_none_but_its_own(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "Он пришёл домой. СССР был большой страной. Der Fluss heißt Öre. They met at a café. It was late by then."
+    )
+    assert list(sentences(text, language="ru"))[:2] == ["Он пришёл домой.", "Der Fluss heißt Öre."]
+    assert list(sentences(text)) == ["It was late by then."]
+
+
 def test_sampling_takes_turns_and_depends_on_the_seed_alone(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.txt").write_text(" ".join(f"This is {name} {'abcdefgh'[i]}." for i in range(8)))

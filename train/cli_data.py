@@ -62,6 +62,7 @@ def record(prompts: Path, out: Path, **settings: object) -> None:
 @click.option("--out", required=True, type=FOLDER, help="Folder for the recordings and their manifest.csv.")
 @click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="How many sentences.")
 @click.option("--engine", "engines", multiple=True, help="Only these synthesisers.  [default: all that are installed]")
+@click.option("--language", default="en", show_default=True, help="What is read: voices and letters are of it.")
 @click.option("--exclude", multiple=True, help="Beginnings of ids to leave out of an LJSpeech-style .csv.")
 @click.option("--workers", type=click.IntRange(1), default=CORES, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -70,6 +71,7 @@ def synth(
     out: Path,
     count: int,
     engines: tuple[str, ...],
+    language: str,
     exclude: tuple[str, ...],
     workers: int,
     seed: int,
@@ -77,9 +79,9 @@ def synth(
     """Have sentences of TEXTS (.txt, .txt.xz, LJSpeech-style .csv) read by the speech synthesisers on this machine."""
     from train.synth import installed, plan, synthesise
 
-    found = installed(engines)
+    found = installed(engines, language)
     click.echo(f"voices of {', '.join(found)}")
-    clips, hours = synthesise(plan(texts, out, count, found, seed, exclude), out / "manifest.csv", workers)
+    clips, hours = synthesise(plan(texts, out, count, found, seed, exclude, language), out / "manifest.csv", workers)
     click.echo(f"{clips} clips, {hours:.2f} h in {out / 'manifest.csv'}")
 
 
@@ -88,13 +90,14 @@ def synth(
 @click.argument("out", type=FILE)
 @click.option("--engine", default="espeak", show_default=True)
 @click.option("--voice", help="[default: the engine's first]")
+@click.option("--language", default="en", show_default=True, help="Which voices to choose from.")
 @click.option("--pace", type=float, default=1.0, show_default=True)
-def say(text: str, out: Path, engine: str, voice: str | None, pace: float) -> None:
+def say(text: str, out: Path, engine: str, voice: str | None, language: str, pace: float) -> None:
     """Speak one TEXT into a sound file (how the bundled sample and test audio were made)."""
-    from train.synth import ENGINES, Utterance, installed, speak
+    from train.synth import Utterance, installed, speak, voices
 
-    installed([engine])
+    installed([engine], language)
     if out.exists():
         raise DataError(f"{out} exists already: remove it first")
-    if not speak(Utterance(out, text, engine, voice or ENGINES[engine].voices[0], pace)):
+    if not speak(Utterance(out, text, engine, voice or voices(engine, language)[0], pace)):
         raise DataError(f"{engine} could not speak this: try another --voice or --engine")

