@@ -1,0 +1,200 @@
+"""How many live sessions one core holds: realistic clients against this server and, if there, against Vosk's.
+
+    python -m bench.load CORPORA [--vosk MODEL --python PEERS-PYTHON] [--clients 50,100,...] [--seconds 30]
+
+The server runs on the first core with one model thread, the clients in processes of their own on the others. They play
+clips of the test split in real time, in packets of 20 to 100 ms of random size, session after session. The number of
+clients grows until the 95th percentile of added latency passes 300 ms: for `vosk` clients the time from a packet to its
+answer, for `/recognize` the time from the packet that causes an event to the event.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.runs import ROOT, table
+from streamer import engine
+from streamer.events import Final, Partial
+from streamer.model import AcousticModel, find, load
+from streamer.recognizer import Recognizer
+from train import recordings
+
+LIMIT_SECONDS = 0.3  # of added latency, 95th percentile
+CLIENTS_PER_PROCESS = 100
+WARM_UP_SECONDS = 8.0
+RATE = 16000
+BLOCK = 320  # samples between which the cause of an event is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server under load: its address, process and what it is called."""
+
+    name: str
+    url: str
+    protocol: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self) -> float:
+        """Resident memory of the process."""
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
+
+
+def causes(model: AcousticModel, samples: np.ndarray) -> list[tuple[int, str]]:
+    """Each partial and final of a clip that is alone, and after how many samples it comes; not those of its end."""
+    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    found = []
+    for at in range(0, len(samples), BLOCK):
+        for event in engine.feed(model, recognizer, samples[at : at + BLOCK]):
+            if isinstance(event, Partial | Final):
+                kind = "final" if isinstance(event, Final) else "partial"
+                found.append((min(at + BLOCK, len(samples)), f"{kind} {event.text}"))
+    return found
+
+
+def write_clips(corpora: Path, folder: Path, count: int, model: AcousticModel) -> None:
+    """Clips for the clients, of three to twelve seconds."""
+    written = 0
+    chosen = recordings.choose([corpora], "test", 4 * count)
+    for _, samples in recordings.read(chosen, RATE, "clips"):
+        if written < count and 3 * RATE <= len(samples) <= 12 * RATE:
+            pcm = np.round(samples * 32767).clip(-32768, 32767).astype("<i2")
+            (folder / f"{written:03d}.raw").write_bytes(pcm.tobytes())
+            heard = causes(model, pcm.astype(np.float32) / 32768)
+            (folder / f"{written:03d}.json").write_text(json.dumps(heard))
+            written += 1
+
+
+@contextlib.contextmanager
+def ours(protocol: str) -> Iterator[Server]:
+    """This server with greedy decoding, on the first core."""
+    command = ["taskset", "-c", "0", sys.executable, "-m", "streamer.cli", "--serve", "--port", "0", "--lm", "none"]
+    command += ["--max-sessions", "5000", "--max-sessions-per-address", "5000"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "clients may speak" in line)
+        url = line.split()[-1]
+        url = url if protocol == "recognize" else url.removesuffix("/recognize")
+        try:
+            yield Server(f"asr-stream, {protocol}", url, protocol, process.pid)
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def vosk(python: str, model: str) -> Iterator[Server]:
+    """vosk-server on the first core."""
+    port = 27000 + os.getpid() % 1000
+    command = ["taskset", "-c", "0", python, str(ROOT / "bench" / "vosk_server.py"), model, str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        if not any("ready" in line for line in process.stderr):
+            sys.exit("vosk-server did not start: are vosk and websockets installed there?")
+        try:
+            yield Server("Vosk small, vosk", f"ws://127.0.0.1:{port}", "vosk", process.pid)
+        finally:
+            process.terminate()
+
+
+def press(server: Server, clients: int, seconds: float, clips: Path) -> dict[str, Any]:
+    """Let so many clients speak and gather what they heard."""
+    others = ",".join(map(str, range(1, os.cpu_count() or 1))) or "0"
+    before, began = server.cpu_seconds(), time.monotonic()
+    processes = []
+    for n, at in enumerate(range(0, clients, CLIENTS_PER_PROCESS)):
+        count = min(CLIENTS_PER_PROCESS, clients - at)
+        arguments = [server.url, server.protocol, count, seconds, WARM_UP_SECONDS, clips, n]
+        command = ["taskset", "-c", others, sys.executable, ROOT / "bench" / "speakers.py", *arguments]
+        processes.append(subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True))
+    time.sleep(seconds - 1)
+    memory, spent = server.memory_mb(), time.monotonic() - began
+    busy = (server.cpu_seconds() - before) / spent
+    total: dict[str, Any] = {"memory_mb": memory, "busy": busy, "late": 0.0}
+    for process in processes:
+        told, _ = process.communicate()
+        for key, value in json.loads(told.splitlines()[-1]).items():
+            total[key] = max(total[key], value) if key == "late" else total.get(key, type(value)()) + value
+    return total
+
+
+def _ms(delays: Sequence[float], percent: float) -> str:
+    return f"{1000 * float(np.percentile(delays, percent)):.0f}" if delays else "–"
+
+
+def climb(server: Server, steps: Sequence[int], seconds: float, clips: Path) -> tuple[list[list[object]], int]:
+    """A row for each number of clients until it is too many, and how many were held."""
+    idle, rows, held = server.memory_mb(), [], 0
+    for clients in steps:
+        found = press(server, clients, seconds, clips)
+        slow = not found["answers"] or np.percentile(found["answers"], 95) > LIMIT_SECONDS
+        rows.append(
+            [server.name, clients, found["refused"], found["failed"]]
+            + [_ms(found["answers"], p) for p in (50, 95, 99)]
+            + [_ms(found["finals"], p) for p in (50, 95)]
+            + [
+                f"{100 * found['busy']:.0f}",
+                f"{(found['memory_mb'] - idle) / clients:.2f}",
+                f"{1000 * found['late']:.0f}",
+            ]
+        )
+        print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
+        if slow or found["refused"] or found["failed"]:
+            break
+        held = clients
+    return rows, held
+
+
+HEADS = "server,clients,refused,failed,added ms 50 %,95 %,99 %,final ms 50 %,95 %,CPU %,MB a session,sent late ms"
+
+
+def main() -> None:
+    """Load each server and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("corpora", type=Path)
+    parser.add_argument("--clients", default="50,100,150,200,250,300,350,400")
+    parser.add_argument("--vosk", help="its model")
+    parser.add_argument("--vosk-clients", default="2,4,6,8,10")
+    parser.add_argument("--python", default=sys.executable, help="where vosk is installed")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    options = parser.parse_args()
+    steps = [int(n) for n in options.clients.split(",")]
+    with tempfile.TemporaryDirectory() as place:
+        clips = Path(place)
+        write_clips(options.corpora, clips, 60, load(find(None)))
+        rows, told = list[list[object]](), list[str]()
+        for protocol in ("recognize", "vosk"):
+            with ours(protocol) as server:
+                more, held = climb(server, steps, options.seconds, clips)
+                rows += more
+                told.append(f"{server.name}: {held} sessions held")
+        if options.vosk:
+            with vosk(options.python, options.vosk) as server:
+                more, held = climb(server, [int(n) for n in options.vosk_clients.split(",")], options.seconds, clips)
+                rows += more
+                told.append(f"{server.name}: {held} sessions held")
+    table(HEADS.split(","), rows)
+    print("\n".join(told))
+
+
+if __name__ == "__main__":
+    main()
