@@ -1,6 +1,6 @@
 """What augmentation does to the gap between training and validation: the same data and time, with and without.
 
-    python -m bench.augmentation CORPORA [MINUTES_EACH] [OUT] [CORPUS ...]
+    python -m bench.augmentation CORPORA [--minutes 30] [--out FOLDER] [--init RUN] [--corpus NAME] ...
 
 CORPORA is a folder with a `manifest.csv` that has the columns split (train, dev), speaker and corpus, and with
 recordings in `noise`; the named ones of its corpora are used, or all. Both trainings are one process each, at the same
@@ -10,9 +10,9 @@ validation, both as they are, through the served path.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import random
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -55,16 +55,23 @@ def _rows(name: str, run: Trained, manifest: Path) -> list[list[object]]:
 
 def main() -> None:
     """Train both ways and print the table."""
-    corpora, minutes = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 30.0
-    out = Path(sys.argv[3]) if len(sys.argv) > 3 else Path("data/augmentation-runs")
-    clips = chosen(corpora, sys.argv[4:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("corpora", type=Path)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of training, each")
+    parser.add_argument("--out", type=Path, default=Path("data/augmentation-runs"))
+    parser.add_argument("--init", help="the model that both begin from")
+    parser.add_argument("--corpus", action="append", default=[], help="only these of the corpora")
+    options = parser.parse_args()
+    corpora, out = options.corpora, options.out
+    clips = chosen(corpora, options.corpus)
     out.mkdir(parents=True, exist_ok=True)
     write_manifest(out / "manifest.csv", clips)
     write_manifest(out / "judged.csv", known(clips) + [c for c in clips if c.split == "dev"])
     common = ["--backend", "torch", "--bf16", "--noise", corpora / "noise"]
+    common += ["--init", options.init, "--learning-rate", 1e-3] if options.init else []
     ways = [
-        partial(fit, [out / "manifest.csv"], out / name, out / "features", minutes, *common, *options)
-        for name, options in WAYS.items()
+        partial(fit, [out / "manifest.csv"], out / name, out / "features", options.minutes, *common, *way)
+        for name, way in WAYS.items()
     ]
     runs = side_by_side(ways, 2)
     rows = [row for name, run in zip(WAYS, runs, strict=True) for row in _rows(name, run, out / "judged.csv")]

@@ -97,6 +97,9 @@ def test_recordings_become_a_model_that_is_served(corpus: Path, tmp_path: Path) 
     assert captions.stdout.split() == heard["12.wav"].split() != []
     without_size = [*fit[:6], *fit[8:]]
     assert "began with another size" in run(*without_size, "--size", "base", ok=False)
+    (tmp_path / "said.dict").write_text("a AH0\n")
+    told = run(*fit, "--pronunciations", tmp_path / "said.dict", ok=False)
+    assert "began with another pronunciations" in told
     learn_another_letter(tmp_path / "tones.onnx", tmp_path)
 
 

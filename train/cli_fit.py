@@ -28,7 +28,7 @@ from train.data import DataError
     "--groups", type=click.IntRange(0, 2000), default=0, help="Letter groups in the vocabulary, besides letters."
 )
 @click.option(
-    "--pronunciations", type=EXISTING, help="Dictionary like CMUdict: a second head learns the phones of its words."
+    "--pronunciations", type=EXISTING, help="Dictionary like CMUdict: a head of its own learns the phones of its words."
 )
 @click.option("--epochs", type=POSITIVE, default=60, show_default=True)
 @click.option("--hours", type=POSITIVE, default=1e9, help="End after so many hours of training time, wherever it is.")
@@ -90,7 +90,7 @@ def fit(
         _check_augment(str(settings["augment"]))
         if weights:
             given["weights"] = _weights(weights)
-        if fixed := {"network", "size", "groups", "init", "language", "split_by"} & set(given):
+        if fixed := {"network", "size", "groups", "init", "language", "split_by", "pronunciations"} & set(given):
             raise DataError(f"{folder} began with another {min(fixed)}: choose another --out for this run")
         click.echo(f"going on with {folder}" + "".join(f", {k} now {v}" for k, v in given.items()))
         dataclasses.replace(saved, **given).dump(folder / "config.json")

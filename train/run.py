@@ -92,7 +92,10 @@ def start(folder: Path, cluster: Sequence[str], ranks: Sequence[int]) -> None:
     """
     commands = [[sys.executable, "-m", "train.run", str(folder), ",".join(cluster), str(rank)] for rank in ranks]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the workers end with it
-    processes = [subprocess.Popen(c, env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
+    threads = {"OMP_NUM_THREADS": "1"}
+    if load_config(folder / "config.json").network == "tutorial":
+        threads["TF_ENABLE_ONEDNN_OPTS"] = "0"  # with it a step can take minutes: its gradient of wide strided kernels
+    processes = [subprocess.Popen(c, env=os.environ | threads) for c in commands]
     try:
         while any(p.poll() is None for p in processes) and not any(p.poll() for p in processes):
             time.sleep(0.2)
