@@ -24,6 +24,21 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 """
 
 
+def _wyoming(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    from urllib.parse import urlsplit
+
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # brackets that do not match, a port that is none
+        host, port = None, None
+    if host is None or port is None or value.lower() != f"tcp://{parts.netloc.lower()}":
+        raise click.BadParameter("give it as tcp://HOST:PORT, for example tcp://127.0.0.1:10300")
+    return host, port
+
+
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("audio", nargs=-1, metavar="[FILE]... | - | sample")
 @click.option("--mic", is_flag=True, help="Listen to a microphone.")
@@ -56,6 +71,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
     show_default=True,
     help="Sample rate of vosk clients that give none.",
 )
+@click.option("--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="--serve Home Assistant too.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -80,9 +96,11 @@ def main(
     max_sessions: int,
     max_sessions_per_address: int,
     vosk_rate: int,
+    wyoming: tuple[str, int] | None,
     verbose: bool,
 ) -> None:
     _log(verbose)
+    serve = serve or wyoming is not None
     if list_devices:
         return _list_devices()
     if not check:
@@ -110,7 +128,9 @@ def main(
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
         admission = Admission(max_sessions, max_sessions_per_address) if serve else None
-        listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate))
+        listen = (
+            None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate), wyoming)
+        )
         try:
             endpointing = Endpointing(pause_seconds=pause)
             asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))

@@ -24,6 +24,7 @@ from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
 from streamer.server import serve
 from streamer.sessions import Limits, Sessions
+from streamer.wyoming import serve_wyoming
 
 PATIENCE_SECONDS = 2.0
 MEASURE_SECONDS = 10.0
@@ -41,13 +42,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to serve captions, and with `admission` sessions too; port 0 takes any free one."""
+    """Where to serve captions, and with `admission` sessions too, `wyoming` ones there; port 0 takes any free one."""
 
     host: str
     port: int
     allowed_origins: tuple[str, ...] = ()
     admission: Admission | None = None
     limits: Limits = field(default_factory=Limits)
+    wyoming: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,17 @@ async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
     origins = listen.allowed_origins
     if sessions is not None:
         await _measure(daemon.scheduler)
-    async with serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins) as address:
+    async with contextlib.AsyncExitStack() as stack:
+        wyoming = None
+        if sessions is not None and listen.wyoming is not None:
+            wyoming = await stack.enter_async_context(serve_wyoming(*listen.wyoming, sessions))
+        serving = serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins)
+        address = await stack.enter_async_context(serving)  # is left first, and drains the sessions
         print(f"captions at {address.url}", file=sys.stderr, flush=True)
         if sessions is not None:
             print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
+        if wyoming is not None:
+            print(f"Wyoming clients may speak at {wyoming}", file=sys.stderr, flush=True)
         yield
 
 

@@ -17,6 +17,7 @@ from streamer.parting import Farewell
 from streamer.recognizer import Recognizer
 from streamer.scheduler import Scheduler, Stream
 from streamer.session_config import Config, ConfigError, Pcm
+from streamer.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Session:
         limits = Endpointing(pause_seconds=config.pause_seconds)
         recognizer = Recognizer(model.spec, model.initial_state, limits, decoder)
         self._config = config
-        self._pcm, self._intake = Pcm(config.format), Intake("a session", config.sample_rate, rate)
+        self._pcm, self._intake = Pcm(config.format, config.channels), Intake("a session", config.sample_rate, rate)
         self._stream = self._scheduler.open(recognizer, self._pass_on)
 
     async def hear(self, data: bytes) -> None:
@@ -106,14 +107,18 @@ class Sessions:
         self._open: dict[Session, asyncio.Task[Farewell]] = {}
 
     @property
+    def spec(self) -> ModelSpec:
+        """The description of the model that listens."""
+        return self._scheduler.model.spec
+
+    @property
     def sample_rate(self) -> int:
         """What the model hears, in Hz."""
-        return self._scheduler.model.spec.features.sample_rate
+        return self.spec.features.sample_rate
 
     def hello(self) -> Hello:
         """The first event of a session."""
-        spec = self._scheduler.model.spec
-        return Hello(spec.name, spec.language, self.sample_rate, "session", secrets.token_hex(4))
+        return Hello(self.spec.name, self.spec.language, self.sample_rate, "session", secrets.token_hex(4))
 
     def spelled(self, words: Collection[str]) -> tuple[str, ...]:
         """Those of these words that can be listened for."""

@@ -1,0 +1,205 @@
+"""Home Assistant's voice protocol, Wyoming, on a TCP port of its own; see docs/protocol.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from streamer.events import Event
+from streamer.parting import Silent
+from streamer.server import ServerError
+from streamer.session_config import ConfigError
+from streamer.sessions import Full, Limits, Session, Sessions
+from streamer.website import authority
+from streamer.wyoming_protocol import Message, Parser, Transcript, info, load_audio, load_words
+
+READ_BYTES = 1 << 16
+MAX_IDLE_CONNECTIONS = 100  # besides those that have a session
+MAX_TRANSCRIPT_CHARACTERS = 1_000_000  # a day's talk
+LINGER_SECONDS = 1.0  # for a client to read why it is parted with
+
+log = logging.getLogger("asr_stream")
+
+
+class Line:
+    """One connection: messages out and in, with bounded waits. OSError when the client has left or does not read."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter, limits: Limits) -> None:
+        self._reader, self._writer, self._limits = reader, writer, limits
+        self._parser = Parser()
+        self.address = (writer.get_extra_info("peername") or ["someone"])[0]
+
+    async def receive(self) -> Message:
+        """The client's next message; Silent when it does not come, ConfigError when it is none."""
+        await asyncio.sleep(0)  # others want their turn, also while there are messages
+        while (message := self._parser.take()) is None:
+            try:
+                async with asyncio.timeout(self._limits.idle_seconds):
+                    data = await self._reader.read(READ_BYTES)
+            except TimeoutError:
+                raise Silent(f"nothing was sent for {self._limits.idle_seconds:g} seconds") from None
+            if not data:
+                raise ConnectionResetError
+            self._parser.push(data)
+        return message
+
+    async def send(self, kind: str, **data: Any) -> None:
+        """Send a message."""
+        self._writer.write(Message(kind, data).dump())
+        async with asyncio.timeout(self._limits.patience_seconds):
+            await self._writer.drain()
+
+    async def refuse(self, reason: str) -> None:
+        """Say why there will be no more, and give the client the time to read it: closing at once could undo it."""
+        await self.send("error", text=reason)
+        self._writer.write_eof()
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await self._reader.read(READ_BYTES):
+                pass
+
+    async def close(self) -> None:
+        """Send what has not been sent, and close."""
+        self._writer.close()
+        async with asyncio.timeout(self._limits.patience_seconds):
+            await self._writer.wait_closed()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def serve_wyoming(host: str, port: int, sessions: Sessions) -> AsyncIterator[str]:
+    """Serve until the block is left, which gives the address; port 0 takes any free port. ServerError when it cannot.
+
+    Drain the sessions before leaving the block; what is left of its connections is then cut.
+    """
+    connections: set[asyncio.Task[None]] = set()
+
+    def welcome(reader: StreamReader, writer: StreamWriter) -> None:
+        if len(connections) >= sessions.admission.sessions + MAX_IDLE_CONNECTIONS:
+            writer.transport.abort()
+            return
+        task = asyncio.create_task(_converse(Line(reader, writer, sessions.limits), sessions))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    try:
+        server = await asyncio.start_server(welcome, host, port)
+    except (OSError, UnicodeError) as error:
+        raise ServerError(f"cannot listen at tcp://{authority(host, port)} ({error}): give another --wyoming") from None
+    try:
+        yield f"tcp://{authority(host, server.sockets[0].getsockname()[1])}"
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def _converse(line: Line, sessions: Sessions) -> None:
+    """One connection from its beginning to its end."""
+    try:
+        try:
+            await _speak(line, sessions)
+        except (ConfigError, Silent, Full) as reason:
+            await line.refuse(str(reason))
+        await line.close()
+    except OSError:
+        line.abort()  # the client has left, or does not read
+    except asyncio.CancelledError:
+        line.abort()
+        raise
+    except Exception:
+        log.exception("a conversation with a client of the Wyoming protocol failed")
+        line.abort()
+
+
+async def _speak(line: Line, sessions: Sessions) -> None:
+    """Answer any number of requests, one after the other; ConfigError, Silent, Full, OSError."""
+    words: tuple[str, ...] = ()
+    while not sessions.admission.closed:
+        message = await line.receive()
+        if message.type == "transcribe":
+            words = load_words(message.data, sessions.spec.language)
+        elif message.type in ("audio-start", "audio-chunk", "audio-stop"):
+            await _transcribe(line, sessions, words, message)
+            words = ()
+        else:
+            await _answer(line, sessions, message)
+
+
+async def _answer(line: Line, sessions: Sessions, message: Message) -> None:
+    """What has nothing to do with audio; unknown messages get no answer, as the protocol demands."""
+    if message.type == "describe":
+        await line.send("info", **info(sessions.spec))
+    elif message.type == "ping":
+        text = message.data.get("text")
+        await line.send("pong", text=text if isinstance(text, str) else None)
+
+
+async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], first: Message) -> None:
+    """One session, from its first audio message to its transcript, which it gets however its audio ends."""
+    transcript, news = Transcript(), asyncio.Event()
+
+    def tell(event: Event) -> None:
+        transcript.tell(event)
+        news.set()
+
+    language = sessions.spec.language
+    with sessions.enter(line.address, tell) as session:
+        await line.send("transcript-start", language=language)
+        relaying = asyncio.create_task(_relay(line, transcript, news))
+        hearing = session.listen(_hear(line, sessions, session, words, first))
+        try:
+            await asyncio.wait({relaying, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            if relaying.done():
+                relaying.result()
+            gone = not hearing.cancelled() and isinstance(hearing.exception(), OSError)
+            if not gone:
+                await session.finish()
+                if chunk := transcript.take():
+                    await line.send("transcript-chunk", text=chunk)
+                await line.send("transcript", text=transcript.text, language=language)
+                await line.send("transcript-stop")
+            if not hearing.cancelled():  # or the server is being stopped
+                hearing.result()
+        finally:
+            for task in (relaying, hearing):
+                task.cancel()
+            await asyncio.gather(relaying, hearing, return_exceptions=True)
+
+
+async def _relay(line: Line, transcript: Transcript, news: asyncio.Event) -> None:
+    """Send words as soon as they are settled, until cancelled; ConfigError, OSError."""
+    while True:
+        await news.wait()
+        news.clear()
+        if transcript.characters > MAX_TRANSCRIPT_CHARACTERS:
+            raise ConfigError("the transcript has become too long: send audio-stop now and then")
+        if chunk := transcript.take():
+            await line.send("transcript-chunk", text=chunk)
+
+
+async def _hear(line: Line, sessions: Sessions, session: Session, words: tuple[str, ...], message: Message) -> None:
+    """Listen until the client says that its audio has ended; ConfigError, Silent, OSError."""
+    begun = None
+    while message.type != "audio-stop":
+        if message.type in ("audio-start", "audio-chunk"):
+            config = load_audio(message.data)
+            if begun is None:
+                session.begin(replace(config, hotwords=sessions.spelled(words)))
+                begun = config
+            if config != begun:
+                raise ConfigError("the audio's rate, width or channels have changed: send audio-stop before that")
+            await session.hear(message.payload)
+        elif message.type == "transcribe":
+            load_words(message.data, sessions.spec.language)  # its words come too late, its language may still be wrong
+        else:
+            await _answer(line, sessions, message)
+        message = await line.receive()
