@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from schema import checked
 from test_hub import GAP, HELLO, OTHER, final, hub_of, partial
 from waiting import asynchronous, stuck_client, until
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,7 +27,7 @@ def captions(address: Address, **options: Any) -> connect:
 
 
 async def read(client: ClientConnection, count: int) -> list[dict[str, Any]]:
-    return [json.loads(await client.recv()) for _ in range(count)]
+    return [checked(json.loads(await client.recv())) for _ in range(count)]
 
 
 async def ending(client: ClientConnection) -> tuple[int | None, str | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from schema import checked
 from test_server import ending, fetch
 from tiny_model import babble
 from waiting import asynchronous, stuck_client, until
@@ -68,11 +69,11 @@ def expected(
 
 
 async def everything(client: ClientConnection) -> list[dict[str, Any]]:
-    """All messages until the connection is closed."""
+    """All messages until the connection is closed, each as the schema has it."""
     messages = []
     with contextlib.suppress(ConnectionClosed):
         while True:
-            messages.append(json.loads(await client.recv()))
+            messages.append(checked(json.loads(await client.recv())))
     return messages
 
 
