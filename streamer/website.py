@@ -25,7 +25,7 @@ CAPTIONS, SESSIONS, HEALTH = "/captions", "/recognize", "/healthz"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What requests are answered from; `pages` maps a path to its HTML and Content-Security-Policy."""
+    """What answers come from: `pages` maps a path to its HTML and Content-Security-Policy, `scripts` one to code."""
 
     hub: Hub
     host: str
@@ -33,15 +33,17 @@ class Site:
     max_clients: int
     admission: Admission | None
     pages: dict[str, tuple[bytes, str]]
+    scripts: dict[str, bytes]
 
 
 def load_site(
     hub: Hub, host: str, allowed_origins: Iterable[str], max_clients: int, admission: Admission | None = None
 ) -> Site:
     """Read the pages from the `clients` package; origins are compared in lower case."""
-    pages = {"/": _load_page("index.html"), "/overlay": _load_page("overlay.html")}
+    pages = {"/": _load_page("index.html", admission is not None), "/overlay": _load_page("overlay.html")}
+    scripts = {f"/{name}": _read(name).encode() for name in ("captions.js", "microphone.js")}
     origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
-    return Site(hub, host, origins, max_clients, admission, pages)
+    return Site(hub, host, origins, max_clients, admission, pages, scripts)
 
 
 def answer(site: Site, connection: ServerConnection, request: Request) -> Response | None:
@@ -59,6 +61,10 @@ def answer(site: Site, connection: ServerConnection, request: Request) -> Respon
         authority = request.headers["Host"]
         policy += f"; connect-src 'self' ws://{authority} wss://{authority}"  # for older Safari 'self' is HTTP only
         return _respond(HTTPStatus.OK, html, "text/html; charset=utf-8", Content_Security_Policy=policy)
+    if path in site.scripts:
+        origins = request.headers.get_all("Origin")  # which have been let in
+        allowed = {"Access_Control_Allow_Origin": origins[0]} if origins else {}
+        return _respond(HTTPStatus.OK, site.scripts[path], "text/javascript; charset=utf-8", Vary="Origin", **allowed)
     if path == HEALTH:
         return _respond(HTTPStatus.OK, json.dumps(_health(site, connection)), "application/json")
     if path == CAPTIONS:
@@ -66,7 +72,9 @@ def answer(site: Site, connection: ServerConnection, request: Request) -> Respon
     if path == SESSIONS or (upgrade and site.admission):  # vosk-server's clients use any path
         return _refuse_session(site, connection)
     sessions = ", the WebSocket /recognize" if site.admission else ""
-    return _respond(HTTPStatus.NOT_FOUND, f"Here are /, /overlay, /healthz{sessions} and the WebSocket /captions.\n")
+    return _respond(
+        HTTPStatus.NOT_FOUND, f"Here are /, /overlay, /captions.js, /healthz{sessions} and the WebSocket /captions.\n"
+    )
 
 
 def _health(site: Site, connection: ServerConnection) -> dict[str, Any]:
@@ -110,17 +118,26 @@ def _refusal(site: Site, connection: ServerConnection, request: Request) -> str 
     return None
 
 
-def _load_page(name: str) -> tuple[bytes, str]:
-    """A page and a policy by which only the scripts and styles written in it work."""
-    html = resources.files("clients").joinpath("page", name).read_text("utf-8")
+def _read(name: str) -> str:
+    return resources.files("clients").joinpath("page", name).read_text("utf-8")
+
+
+def _load_page(name: str, sessions: bool = False) -> tuple[bytes, str]:
+    """A page and a policy by which only this server's scripts and the styles written in it work.
+
+    A page that may open sessions is told so by its first tag.
+    """
+    html = _read(name)
+    if sessions:
+        html = html.replace("<html ", "<html data-sessions ", 1)
 
     def hashes(tag: str) -> str:
-        bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        bodies = re.findall(rf"<{tag}(?: [^>]*)?>(.*?)</{tag}>", html, re.DOTALL)
         digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
         return " ".join(f"'sha256-{digest}'" for digest in digests)
 
     return html.encode(), (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src data:; "
+        f"default-src 'none'; script-src 'self' {hashes('script')}; style-src {hashes('style')}; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
 

@@ -79,6 +79,21 @@ async def test_the_pages_are_served_with_a_policy_that_allows_nothing_from_elsew
 
 
 @asynchronous
+async def test_scripts_are_served_to_the_pages_that_are_let_in() -> None:
+    async with serve(Hub(), port=0, allowed_origins=["https://friend.example"]) as address:
+        for path in ("/captions.js", "/microphone.js"):
+            status, headers, body = await fetch(address, path)
+            assert (status, headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+            assert body.startswith("// ")
+            assert "access-control-allow-origin" not in headers
+            status, headers, _ = await fetch(address, path, Origin="https://friend.example")
+            assert (status, headers["access-control-allow-origin"]) == (200, "https://friend.example")
+            status, headers, _ = await fetch(address, path, Origin="https://evil.example")
+            assert (status, "access-control-allow-origin" in headers) == (403, False)
+        assert (await fetch(address, "/index.html"))[0] == 404
+
+
+@asynchronous
 async def test_the_health_check_counts_clients_and_names_the_stream() -> None:
     hub = Hub()
     async with serve(hub, port=0) as address:
