@@ -19,6 +19,7 @@ HELP = """Live captions from a microphone, sound files, standard input or client
   asr-stream sample --realtime            the bundled sample through the live path
   arecord -t raw -f S16_LE -r 16000 | asr-stream - --rate 16000
   asr-stream --serve                      what clients send over WebSockets, each for itself
+  asr-stream --wyoming tcp://127.0.0.1:10300    what Home Assistant sends
 
 Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
 """
@@ -71,7 +72,9 @@ def _wyoming(context: click.Context, option: click.Parameter, value: str | None)
     show_default=True,
     help="Sample rate of vosk clients that give none.",
 )
-@click.option("--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="--serve Home Assistant too.")
+@click.option(
+    "--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="Serve Home Assistant there; implies --serve."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(

@@ -10,10 +10,11 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import PROGRAM, fails
 from test_sessions import VOICES, expected
@@ -298,6 +299,15 @@ async def test_there_is_a_place_or_a_sentence_that_says_why_not(tiny: AcousticMo
 
 
 @asynchronous
+async def test_a_transcript_that_never_ends_is_ended(tiny: AcousticModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.wyoming.MAX_TRANSCRIPT_CHARACTERS", 3)
+    async with serving(tiny) as (port, sessions), connected(port) as client:
+        await client.write_event(AudioChunk(audio=VOICES[0].tobytes(), **FORMAT).event())
+        assert "send audio-stop now and then" in Error.from_event((await heard(client))[-1]).text
+        await until(lambda: sessions.admission.sessions == 0)
+
+
+@asynchronous
 async def test_connections_that_ask_for_nothing_are_bounded(
     tiny: AcousticModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +440,36 @@ def test_any_bytes_are_messages_or_refused_in_a_sentence(sent: list[bytes]) -> N
                 for load_part in (wyoming_protocol.load_audio, lambda data: wyoming_protocol.load_words(data, "en")):
                     with contextlib.suppress(ConfigError):
                         load_part(message.data)
+
+
+AUDIO = st.builds(
+    lambda kind, rate, payload: Message(kind, FORMAT | {"rate": rate}, payload).dump(),
+    st.sampled_from(["audio-start", "audio-chunk", "audio-stop"]),
+    st.sampled_from([16000, 16000, 8000, 1]),
+    st.binary(max_size=40),
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sent=st.lists(AUDIO | AUDIO | LINES, max_size=8))
+def test_any_messages_are_answered_and_nothing_is_left_behind(tiny: AcousticModel, sent: list[bytes]) -> None:
+    @asynchronous
+    async def story() -> None:
+        async with serving(tiny) as (port, sessions):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"".join(sent))
+            writer.write_eof()
+            parser = Parser()
+            parser.push(await reader.read())
+            answers = [message.type for message in iter(parser.take, None)]
+            writer.close()
+            assert set(answers) <= {"info", "pong", "error", "transcript-chunk", *STREAMING}
+            assert "error" not in answers[:-1]
+            await until(lambda: sessions.admission.sessions == 0)
+
+    with mock.patch("streamer.wyoming.log.exception") as failures:
+        story()
+    assert not failures.called
 
 
 def test_words_are_told_once_and_segments_are_parted_by_a_space() -> None:
