@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 from schema import SCHEMA, checked, validator
@@ -108,6 +108,7 @@ def not_whole(value: Any) -> bool:
     return not (isinstance(value, float) and value.is_integer())
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional={name: value | ANY.filter(not_whole) for name, value in VALUES.items()}))
 def test_the_schema_and_the_server_take_the_same_configurations(facts: dict[str, Any]) -> None:
     try:

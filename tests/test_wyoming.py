@@ -14,7 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cli import PROGRAM, fails
 from test_sessions import VOICES, expected
@@ -408,6 +408,7 @@ def test_the_program_serves_wyoming_beside_websockets_until_it_is_stopped(stream
 # What is said, as pure values.
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.integers(), st.binary(max_size=50)), max_size=5), st.data())
 def test_messages_are_the_same_however_their_bytes_are_cut(sent: list[tuple[str, int, bytes]], data: Any) -> None:
     messages = [Message(kind, {"a": number} if number else {}, payload) for kind, number, payload in sent]
@@ -429,6 +430,7 @@ OBJECTS = st.dictionaries(FIELDS, JSON | st.integers(0, 20) | st.sampled_from([1
 LINES = st.builds(lambda fields, kind: json.dumps({"type": kind} | fields).encode() + b"\n", OBJECTS, KINDS)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES | st.binary(), max_size=6))
 def test_any_bytes_are_messages_or_refused_in_a_sentence(sent: list[bytes]) -> None:
     parser = Parser()
