@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from streamer.cli_serve import open_door, serve_options
+from streamer.journal import start_log
 
 if TYPE_CHECKING:
     from streamer.daemon import Source
@@ -56,6 +59,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
     show_default=True,
     help="Sample rate of vosk clients that give none.",
 )
+@serve_options
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -81,8 +85,9 @@ def main(
     max_sessions_per_address: int,
     vosk_rate: int,
     verbose: bool,
+    **guard: Any,
 ) -> None:
-    _log(verbose)
+    start_log(verbose, guard["log_json"])
     if list_devices:
         return _list_devices()
     if not check:
@@ -105,12 +110,15 @@ def main(
         from streamer.daemon import Listen, run
         from streamer.endpoint import Endpointing
         from streamer.output import OutputError, Printer
-        from streamer.sessions import Limits
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
         admission = Admission(max_sessions, max_sessions_per_address) if serve else None
-        listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate))
+        listen = (
+            None
+            if no_server
+            else Listen(host, port, allow_origin, admission, **open_door(host, serve, guard, vosk_rate))
+        )
         try:
             endpointing = Endpointing(pause_seconds=pause)
             asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
@@ -183,13 +191,6 @@ def _list_devices() -> None:
     for device in devices:
         mark = "*" if device.is_default else " "
         click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
-
-
-def _log(verbose: bool) -> None:
-    import logging
-
-    logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _close_stdout() -> None:
