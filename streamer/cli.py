@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli_serve import open_door, serve_options
+from streamer.cli_serve import Failure, open_door, serve_options
 from streamer.journal import start_log
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def main(
             endpointing = Endpointing(pause_seconds=pause)
             asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
         except OutputError as error:
-            raise click.ClickException(str(error)) from None
+            raise Failure(str(error)) from None
     except (SourceError, ModelError, ServerError) as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -29,6 +30,13 @@ _OPTIONS = (
 )
 
 
+class Failure(click.ClickException):
+    """What ends the program is told in the log, whatever its format."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        logging.getLogger("asr_stream").error("%s", self.message)
+
+
 def serve_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add these options to a command, which gets them by name."""
     for option in reversed(_OPTIONS):
@@ -37,8 +45,7 @@ def serve_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_door(host: str, sessions: bool, options: dict[str, Any], vosk_rate: int) -> dict[str, Any]:
-    """What these options make of a daemon's Listen; click.ClickException when a token or certificate cannot be used."""
-    import logging
+    """What these options make of a daemon's Listen; Failure when a token or certificate cannot be used."""
     import math
 
     from streamer.access import AccessError, exposure, load_tls, load_token
@@ -48,7 +55,7 @@ def open_door(host: str, sessions: bool, options: dict[str, Any], vosk_rate: int
         token = load_token(options["token"], options["token_file"])
         tls = load_tls(options["tls_cert"], options["tls_key"])
     except AccessError as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None
     if danger := exposure(host, token, tls, sessions):
         logging.getLogger("asr_stream").warning("%s", danger)
     speed, idle = options["max_speed"] or math.inf, options["max_idle"]

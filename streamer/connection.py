@@ -13,10 +13,18 @@ MAX_UNREAD_BYTES = 1 << 20  # of answers to pings: nothing else is sent without 
 
 
 class Connection(ServerConnection):
-    """`heard_at` is when anything came from the client, in the event loop's time."""
+    """`heard_at` is when anything came from the client, in the event loop's time; `address` is the client's,
+    `reached_at` the one and the port it came to."""
 
     heard_at = 0.0
+    address = ""
+    reached_at = ("", 0)
     _fragments = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.address = transport.get_extra_info("peername")[0]  # over TLS it is forgotten when the connection is lost
+        self.reached_at = transport.get_extra_info("sockname")[:2]
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()

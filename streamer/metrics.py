@@ -90,5 +90,5 @@ def _histograms(tally: Tally) -> Iterator[Metric]:
 
 def _shape(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     """Counts that add up, each with its bound, and the sum of the values."""
-    bounds = [*map(str, histogram.bounds), "+Inf"]
+    bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum

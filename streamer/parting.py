@@ -76,9 +76,10 @@ async def until_closed(
     """Wait for the end of a conversation, then close the connection with its code and reason, which are returned."""
     try:
         farewell = await conversation
-    except ConnectionClosed:
-        code = connection.close_code or CloseCode.ABNORMAL_CLOSURE
-        return Farewell(code, connection.close_reason or "", _LEAVING.get(code, "left"))
+    except ConnectionClosed as error:
+        close = error.rcvd if error.rcvd_then_sent else error.sent  # who began
+        code, reason = (close.code, close.reason) if close else (CloseCode.ABNORMAL_CLOSURE, "")
+        return Farewell(code, reason, _LEAVING.get(code, "left"))
     except TimeoutError:
         reason = f"nothing was read for {patience_seconds:g} seconds"
         farewell = Farewell(CloseCode.TRY_AGAIN_LATER, reason, "unread")

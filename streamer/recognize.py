@@ -19,11 +19,10 @@ from streamer.sessions import RECOGNISER_FAILED, Full, Limits, Session, Sessions
 async def recognize(connection: Connection, sessions: Sessions) -> Farewell:
     """One session, from its hello to why it ended."""
     limits, hub = sessions.limits, Hub(dropped=sessions.tally.drop_partial)
-    address = connection.remote_address[0]
     try:
         with (
             hub.subscribe() as mailbox,
-            sessions.enter(address, lambda event: hub.publish(event, session.arrived)) as session,
+            sessions.enter(connection.address, lambda event: hub.publish(event, session.arrived)) as session,
         ):
             hub.publish(sessions.hello(session.name))
             sent = functools.partial(_sent, session)

@@ -21,6 +21,7 @@ from streamer.access import Access, authority, choose_subprotocol
 from streamer.captions import send_captions
 from streamer.connection import Connection, tracked
 from streamer.hub import Hub
+from streamer.journal import current_session
 from streamer.parting import until_closed
 from streamer.recognize import recognize
 from streamer.sessions import Sessions
@@ -82,7 +83,8 @@ async def serve(
     their mailboxes; leaving takes less than a second, and the grace of the sessions if there are any.
     """
     access = Access(host, frozenset(origin.lower().rstrip("/") for origin in allowed_origins), token, tls)
-    site = load_site(hub, access, max_clients, sessions.admission if sessions else None, tally or Tally())
+    tally = tally or (sessions.tally if sessions else Tally())
+    site = load_site(hub, access, max_clients, sessions.admission if sessions else None, tally)
     alive: set[Connection] = set()
     talk = functools.partial(_talk, site=site, sessions=sessions, patience_seconds=patience_seconds)
     server = await _listen(site, port, alive, talk, sessions, handshake_seconds)
@@ -138,6 +140,7 @@ def _advice(error: Exception, host: str, port: int) -> str:
 def _open_door(
     connection: ServerConnection, request: Request, site: Site, sessions: Sessions | None
 ) -> Response | None:
+    assert isinstance(connection, Connection)
     response = answer(site, connection, request)
     if response is None and sessions is not None and request.path.partition("?")[0] != "/captions":
         connection.protocol.max_message_size = MAX_AUDIO_BYTES
@@ -171,5 +174,6 @@ async def _talk(connection: ServerConnection, site: Site, sessions: Sessions | N
         conversation, patience = speak(connection, sessions), sessions.limits.patience_seconds
     farewell = await until_closed(connection, conversation, patience)
     site.tally.endings[farewell.how] += 1
-    facts = {"address": connection.remote_address[0], "how": farewell.how, "code": farewell.code}
-    log.debug("a WebSocket of %(address)s has ended: %(how)s", facts, extra=facts | {"reason": farewell.reason})
+    facts = {"address": connection.address, "how": farewell.how, "code": farewell.code, "reason": farewell.reason}
+    name = current_session.get()
+    log.log(logging.INFO if name else logging.DEBUG, "%s closed: %s", name or "captions", farewell.how, extra=facts)

@@ -166,7 +166,7 @@ class Sessions:
         session = Session(self._scheduler, tell, self.limits.max_speed, self._log_text)
         current_session.set(session.name)
         self.tally.sessions[protocol] += 1
-        log.info("session %s begins", session.name, extra={"address": address, "protocol": protocol})
+        log.info("session %s of %s begins", session.name, address, extra={"address": address, "protocol": protocol})
         task = asyncio.current_task()
         assert task is not None
         with self.admission.place(address):

@@ -32,7 +32,7 @@ async def speak_vosk(connection: Connection, sessions: Sessions) -> Farewell:
         told.clear()
 
     try:
-        with sessions.enter(connection.remote_address[0], tell, "vosk") as session:
+        with sessions.enter(connection.address, tell, "vosk") as session:
             answering = session.listen(_answer(connection, sessions, session, dialogue, reply))
             try:
                 await asyncio.wait([answering])

@@ -11,12 +11,12 @@ from http import HTTPStatus
 from importlib import resources
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from streamer.access import NO_TOKEN, Access, Refusal, knows_token, refuse_stranger
 from streamer.admission import Admission
+from streamer.connection import Connection
 from streamer.hub import Hub
 from streamer.metrics import expose
 from streamer.tally import Tally
@@ -43,11 +43,11 @@ def load_site(hub: Hub, access: Access, max_clients: int, admission: Admission |
     return Site(hub, access, max_clients, admission, tally, pages)
 
 
-def answer(site: Site, connection: ServerConnection, request: Request) -> Response | None:
+def answer(site: Site, connection: Connection, request: Request) -> Response | None:
     """The response to an HTTP request, or None to go on with the WebSocket handshake."""
     path = request.path.partition("?")[0]
     known = knows_token(site.access, request)
-    refusal = refuse_stranger(site.access, request, connection.local_address[:2])
+    refusal = refuse_stranger(site.access, request, connection.reached_at)
     if refusal is None and not known and path not in PROBES:
         refusal = NO_TOKEN
     if refusal:
@@ -78,7 +78,7 @@ def answer(site: Site, connection: ServerConnection, request: Request) -> Respon
     return _respond(HTTPStatus.NOT_FOUND, f"Here are {here} and the WebSocket /captions.\n")
 
 
-def _health(site: Site, connection: ServerConnection) -> dict[str, Any]:
+def _health(site: Site, connection: Connection) -> dict[str, Any]:
     hello = json.loads(site.hub.hello.data) if site.hub.hello else None
     health = {"status": "ok", "clients": len(connection.server.connections), "hello": hello}
     if site.admission is None:
@@ -95,7 +95,7 @@ def _unready(site: Site) -> str | None:
     return None if site.hub.hello else "No audio has come yet."
 
 
-def _metrics(site: Site, connection: ServerConnection) -> Response:
+def _metrics(site: Site, connection: Connection) -> Response:
     tally, admission = site.tally, site.admission
     cost = tally.work_seconds / tally.audio_seconds if tally.audio_seconds else 0.0
     gauges = {
@@ -120,7 +120,7 @@ def _refuse(site: Site, refusal: Refusal) -> Response:
     return _respond(refusal.status, refusal.reason, **more)
 
 
-def _refuse_viewer(site: Site, connection: ServerConnection) -> Response | None:
+def _refuse_viewer(site: Site, connection: Connection) -> Response | None:
     sessions = site.admission.sessions if site.admission else 0
     if len(connection.server.connections) - sessions < site.max_clients:
         return None
@@ -128,10 +128,10 @@ def _refuse_viewer(site: Site, connection: ServerConnection) -> Response | None:
     return _refuse(site, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "viewers", reason))
 
 
-def _refuse_session(site: Site, connection: ServerConnection) -> Response | None:
+def _refuse_session(site: Site, connection: Connection) -> Response | None:
     if site.admission is None:
         return _respond(HTTPStatus.NOT_FOUND, "This server takes no audio: start it with --serve.\n")
-    reason = site.admission.refusal(connection.remote_address[0])
+    reason = site.admission.refusal(connection.address)
     return _refuse(site, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "sessions", reason + "\n")) if reason else None
 
 
