@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from streamer.cli_serve import Failure, open_door, serve_options
+from streamer.journal import start_log
 
 if TYPE_CHECKING:
     from streamer.daemon import Source
@@ -75,6 +78,7 @@ def _wyoming(context: click.Context, option: click.Parameter, value: str | None)
 @click.option(
     "--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="Serve Home Assistant there; implies --serve."
 )
+@serve_options
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -101,8 +105,9 @@ def main(
     vosk_rate: int,
     wyoming: tuple[str, int] | None,
     verbose: bool,
+    **guard: Any,
 ) -> None:
-    _log(verbose)
+    start_log(verbose, guard["log_json"])
     serve = serve or wyoming is not None
     if list_devices:
         return _list_devices()
@@ -126,21 +131,24 @@ def main(
         from streamer.daemon import Listen, run
         from streamer.endpoint import Endpointing
         from streamer.output import OutputError, Printer
-        from streamer.sessions import Limits
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
         admission = Admission(max_sessions, max_sessions_per_address) if serve else None
         listen = (
-            None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate), wyoming)
+            None
+            if no_server
+            else Listen(
+                host, port, allow_origin, admission, wyoming=wyoming, **open_door(host, serve, guard, vosk_rate)
+            )
         )
         try:
             endpointing = Endpointing(pause_seconds=pause)
             asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
         except OutputError as error:
-            raise click.ClickException(str(error)) from None
+            raise Failure(str(error)) from None
     except (SourceError, ModelError, ServerError) as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
@@ -206,13 +214,6 @@ def _list_devices() -> None:
     for device in devices:
         mark = "*" if device.is_default else " "
         click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
-
-
-def _log(verbose: bool) -> None:
-    import logging
-
-    logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _close_stdout() -> None:

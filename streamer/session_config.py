@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 Format = Literal["s16le", "f32le"]  # what a client of /recognize may send
 Encoding = Format | Literal["u8", "s24le", "s32le"]
 
-MAX_TEXT_BYTES = 16_384
+MAX_TEXT_BYTES, MAX_DEPTH = 16_384, 8
 MAX_HOTWORDS, MAX_HOTWORD_CHARACTERS = 200, 40
 SAMPLE_RATES = (4000, 192_000)
 PAUSE_SECONDS = (0.1, 10.0)
@@ -51,7 +51,18 @@ def load_message(text: str) -> dict[str, Any]:
         raise ConfigError("the text message is not JSON: send an object with a type") from None
     if not isinstance(message, dict):
         raise ConfigError("the text message is not a JSON object: send an object with a type")
+    if _depth(message) > MAX_DEPTH:
+        raise ConfigError(f"the text message is nested deeper than {MAX_DEPTH} levels: send an object with a type")
     return message
+
+
+def _depth(value: object) -> int:
+    """How many lists and objects lie within each other."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+        depth += 1
+    return depth
 
 
 def load_config(message: dict[str, Any]) -> Config:

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import logging
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from streamer.access import is_loopback
 from streamer.events import Event
 from streamer.parting import Silent
+from streamer.scheduler import RecogniserError
 from streamer.server import ServerError
 from streamer.session_config import ConfigError
-from streamer.sessions import Full, Limits, Session, Sessions
-from streamer.website import authority
+from streamer.sessions import RECOGNISER_FAILED, Full, Limits, Session, Sessions
 from streamer.wyoming_protocol import Message, Parser, Transcript, info, load_audio, load_words
 
 READ_BYTES = 1 << 16
@@ -92,9 +93,12 @@ async def serve_wyoming(host: str, port: int, sessions: Sessions) -> AsyncIterat
     try:
         server = await asyncio.start_server(welcome, host, port)
     except (OSError, UnicodeError) as error:
-        raise ServerError(f"cannot listen at tcp://{authority(host, port)} ({error}): give another --wyoming") from None
+        raise ServerError(f"cannot listen at {_place(host, port)} ({error}): give another --wyoming") from None
+    place = _place(host, server.sockets[0].getsockname()[1])
+    if not is_loopback(host):
+        log.warning("%s is open to other machines: whoever reaches it may send audio, and read on the way", place)
     try:
-        yield f"tcp://{authority(host, server.sockets[0].getsockname()[1])}"
+        yield place
     finally:
         server.close()
         for task in connections:
@@ -102,22 +106,36 @@ async def serve_wyoming(host: str, port: int, sessions: Sessions) -> AsyncIterat
         await asyncio.gather(*connections, return_exceptions=True)
 
 
+def _place(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
 async def _converse(line: Line, sessions: Sessions) -> None:
     """One connection from its beginning to its end."""
+    how = "shutdown"
     try:
         try:
             await _speak(line, sessions)
+        except RecogniserError:
+            how = RECOGNISER_FAILED.how
+            await line.refuse(RECOGNISER_FAILED.reason)
         except (ConfigError, Silent, Full) as reason:
+            how = _ENDINGS[type(reason)]
             await line.refuse(str(reason))
         await line.close()
+    except TimeoutError:
+        how = "unread"
     except OSError:
-        line.abort()  # the client has left, or does not read
-    except asyncio.CancelledError:
-        line.abort()
-        raise
+        how = "left"
     except Exception:
-        log.exception("a conversation with a client of the Wyoming protocol failed")
-        line.abort()
+        how = "failed"
+        log.exception("a conversation with a client of the Wyoming protocol has failed")
+    finally:
+        line.abort()  # what is not closed yet
+        sessions.tally.endings[how] += 1
+
+
+_ENDINGS = {ConfigError: "message", Silent: "silent", Full: "full"}
 
 
 async def _speak(line: Line, sessions: Sessions) -> None:
@@ -145,16 +163,25 @@ async def _answer(line: Line, sessions: Sessions, message: Message) -> None:
 
 async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], first: Message) -> None:
     """One session, from its first audio message to its transcript, which it gets however its audio ends."""
-    transcript, news = Transcript(), asyncio.Event()
+    transcript, news, told = Transcript(), asyncio.Event(), list[tuple[Event, float | None]]()
 
     def tell(event: Event) -> None:
         transcript.tell(event)
+        told.append((event, session.arrived))
         news.set()
 
+    async def say() -> None:
+        settled = told[:]
+        told.clear()
+        if chunk := transcript.take():
+            await line.send("transcript-chunk", text=chunk)
+            for event, arrived in settled:
+                session.sent(event, arrived)
+
     language = sessions.spec.language
-    with sessions.enter(line.address, tell) as session:
+    with sessions.enter(line.address, tell, "wyoming") as session:
         await line.send("transcript-start", language=language)
-        relaying = asyncio.create_task(_relay(line, transcript, news))
+        relaying = asyncio.create_task(_relay(transcript, news, say))
         hearing = session.listen(_hear(line, sessions, session, words, first))
         try:
             await asyncio.wait({relaying, hearing}, return_when=asyncio.FIRST_COMPLETED)
@@ -163,8 +190,7 @@ async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], fi
             gone = not hearing.cancelled() and isinstance(hearing.exception(), OSError)
             if not gone:
                 await session.finish()
-                if chunk := transcript.take():
-                    await line.send("transcript-chunk", text=chunk)
+                await say()
                 await line.send("transcript", text=transcript.text, language=language)
                 await line.send("transcript-stop")
             if not hearing.cancelled():  # or the server is being stopped
@@ -175,15 +201,14 @@ async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], fi
             await asyncio.gather(relaying, hearing, return_exceptions=True)
 
 
-async def _relay(line: Line, transcript: Transcript, news: asyncio.Event) -> None:
+async def _relay(transcript: Transcript, news: asyncio.Event, say: Callable[[], Awaitable[None]]) -> None:
     """Send words as soon as they are settled, until cancelled; ConfigError, OSError."""
     while True:
         await news.wait()
         news.clear()
         if transcript.characters > MAX_TRANSCRIPT_CHARACTERS:
             raise ConfigError("the transcript has become too long: send audio-stop now and then")
-        if chunk := transcript.take():
-            await line.send("transcript-chunk", text=chunk)
+        await say()
 
 
 async def _hear(line: Line, sessions: Sessions, session: Session, words: tuple[str, ...], message: Message) -> None:

@@ -93,7 +93,7 @@ class Page:
 
 @asynccontextmanager
 async def browser(*options: str) -> AsyncIterator[Page]:
-    """A fresh browser with one tab, gone afterwards; it may get more options."""
+    """A fresh browser with one tab, gone afterwards; `options` are further ones of its command line."""
     assert CHROMIUM
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [CHROMIUM, *OPTIONS.split(), *options, f"--user-data-dir={profile}", "about:blank"]

@@ -47,11 +47,13 @@ def hearing(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def serving(model: AcousticModel, hub: Hub | None = None) -> AsyncIterator[tuple[Address, Sessions]]:
+async def serving(
+    model: AcousticModel, hub: Hub | None = None, token: str | None = None
+) -> AsyncIterator[tuple[Address, Sessions]]:
     admission = Admission()
     async with Scheduler(model, admission.ran) as scheduler:
         sessions = Sessions(scheduler, admission)
-        async with serve(hub or Hub(), port=0, sessions=sessions) as address:
+        async with serve(hub or Hub(), port=0, sessions=sessions, token=token) as address:
             yield address, sessions
 
 
@@ -147,6 +149,21 @@ async def test_a_server_without_a_place_or_that_stops_is_a_sentence_on_the_page(
             await until(lambda: sessions.admission.sessions == 1)
         await page.until(f"{NOTES}.length === 2 && {BUTTON}.textContent === 'Speak'")
         assert (await page.value(NOTES))[1] == "the server is shutting down"
+
+
+@asynchronous
+async def test_a_page_that_brings_the_token_brings_it_to_every_connection(
+    streaming: Path, hearing: tuple[str, str]
+) -> None:
+    token = "open-sesame"
+    async with serving(load(streaming), token=token) as (address, sessions), browser(*hearing, ALLOWS) as page:
+        await page.open(f"{address.url}/?token={token}")
+        await page.until(LIVE)
+        await speak(page)
+        await until(lambda: sessions.admission.sessions == 1)
+        await page.open(f"{address.url}/overlay?token={token}")
+        await until(lambda: sessions.admission.sessions == 0)
+        assert page.errors == []
 
 
 @asynchronous

@@ -91,6 +91,8 @@ async def test_scripts_are_served_to_the_pages_that_are_let_in() -> None:
             status, headers, _ = await fetch(address, path, Origin="https://evil.example")
             assert (status, "access-control-allow-origin" in headers) == (403, False)
         assert (await fetch(address, "/index.html"))[0] == 404
+    async with serve(Hub(), port=0, token="open-sesame") as address:
+        assert [(await fetch(address, path))[0] for path in ("/captions.js", "/")] == [200, 401]
 
 
 @asynchronous

@@ -122,12 +122,28 @@ async def test_info_names_the_model_its_version_its_languages_and_that_transcrip
 
 @asynchronous
 async def test_home_assistant_hears_what_was_said(model: AcousticModel) -> None:
-    async with serving(model) as (port, sessions), connected(port) as client:
+    async with serving(model) as (port, sessions):
+        async with connected(port) as client:
+            await say(client, VOICES[0])
+            events = await heard(client)
+            assert transcript(events) == words_of(model, VOICES[0]) != ""
+            assert events[-2].data["language"] == "en"
+            await until(lambda: sessions.admission.sessions == 0)
+        await until(lambda: sessions.tally.endings == {"left": 1})
+        assert sessions.tally.sessions == {"wyoming": 1}
+        assert sum(sessions.tally.latency["final"].counts) > 0
+
+
+@asynchronous
+async def test_a_recogniser_that_fails_is_an_error_and_the_end(
+    tiny: AcousticModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tiny) as (port, sessions), connected(port) as client:
+        monkeypatch.setattr("streamer.recognizer.Recognizer.advance", lambda *_: 1 / 0)
         await say(client, VOICES[0])
-        events = await heard(client)
-        assert transcript(events) == words_of(model, VOICES[0]) != ""
-        assert events[-2].data["language"] == "en"
-        await until(lambda: sessions.admission.sessions == 0)
+        assert Error.from_event((await heard(client))[-1]).text == "the recogniser has failed: see the server's log"
+        assert await client.read_event() is None
+    assert sessions.tally.endings == {"recogniser": 1}
 
 
 @asynchronous
@@ -380,6 +396,14 @@ async def test_a_port_that_is_in_use_is_a_sentence(tiny: AcousticModel) -> None:
             await serve_wyoming("127.0.0.1", port, sessions).__aenter__()
 
 
+@asynchronous
+async def test_who_listens_beyond_this_machine_is_warned(tiny: AcousticModel, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(tiny) as (_, sessions):
+        assert not caplog.records
+        async with serve_wyoming("0.0.0.0", 0, sessions) as place:
+            assert f"{place} is open to other machines: whoever reaches it may send audio" in caplog.text
+
+
 def test_an_address_that_is_none_is_a_sentence() -> None:
     for value in ("127.0.0.1:10300", "tcp://127.0.0.1", "tcp://[::1:1", "tcp://:1", "tcp://a:99999", "tcp://a:1/path"):
         assert "give it as tcp://HOST:PORT, for example tcp://127.0.0.1:10300" in fails("--wyoming", value)
@@ -391,7 +415,7 @@ def test_the_program_serves_wyoming_beside_websockets_until_it_is_stopped(stream
         assert process.stderr is not None
         told = [process.stderr.readline() for _ in range(3)]
         assert "/recognize" in told[1]
-        assert told[2].startswith("Wyoming clients may speak at tcp://127.0.0.1:")
+        assert "Wyoming clients may speak at tcp://127.0.0.1:" in told[2]
 
         @asynchronous
         async def story() -> None:

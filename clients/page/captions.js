@@ -6,7 +6,10 @@
 //
 // The messages are those of docs/protocol.md. Pages of other origins need --allow-origin.
 
+// A server that wants a token finds it in the page's address (?token=…), or in the options of these functions.
+
 const MAX_BUFFERED_BYTES = 1_000_000; // that the network has not taken yet; ten seconds of audio or so
+const TOKEN = new URLSearchParams(location.search).get("token");
 
 /** Where the server takes WebSockets: the server that this module came from. */
 function address(path) {
@@ -15,17 +18,22 @@ function address(path) {
   return url;
 }
 
+/** A WebSocket; as browsers can add no header, a token travels as a subprotocol. */
+function open(url, token) {
+  return new WebSocket(url, token ? ["asr-stream", `token.${token}`] : []);
+}
+
 /**
  * Tell every caption message to `tell` until `close()` is called on what this returns. A connection that is lost is
  * tried again after 0.5 s, then after ever longer waits up to 10 s; `live` is told true and false.
  */
-export function listen(tell, { url = address("captions"), live = () => {} } = {}) {
+export function listen(tell, { url = address("captions"), token = TOKEN, live = () => {} } = {}) {
   let socket, retry = 0, wait = 500, closed = false;
 
   function connect() {
     clearTimeout(retry);
     retry = 0;
-    socket = new WebSocket(url);
+    socket = open(url, token);
     socket.onopen = () => {
       wait = 500;
       live(true);
@@ -58,8 +66,8 @@ export function listen(tell, { url = address("captions"), live = () => {} } = {}
  * A session for any audio: `send` it as ArrayBuffers, then `end`. `config` is that of docs/protocol.md. `ended` becomes
  * "" when all has been said, or a sentence about what went wrong.
  */
-export function recognize(tell, config = {}, { url = address("recognize") } = {}) {
-  const socket = new WebSocket(url);
+export function recognize(tell, config = {}, { url = address("recognize"), token = TOKEN } = {}) {
+  const socket = open(url, token);
   const waiting = [JSON.stringify({ type: "config", ...config })];
   let complaint = "";
   const send = (data) => {
