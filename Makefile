@@ -57,7 +57,7 @@ portaudio: .venv/installed
 system-packages:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv libportaudio2 libasound2-plugins \
-	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng >/dev/null
+	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng openssl >/dev/null
 
 bench: .venv/installed
 	@PYTHONPATH=. $(RUN) bench/speed.py

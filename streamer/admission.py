@@ -47,12 +47,18 @@ class Admission:
             self._spent = self._spent * kept + seconds
             self._heard = self._heard * kept + audio_seconds
 
-    def refusal(self, address: str) -> str | None:
-        """Why a session from this address may not begin now, in one sentence, or None when it may."""
+    def unready(self) -> str | None:
+        """Why no session may begin now, in one sentence, or None when one may."""
         if self.closed:
             return "The server is shutting down: try again later."
         if self.sessions >= self.places:
             return f"The places for sessions are all taken ({self.places}): try again later."
+        return None
+
+    def refusal(self, address: str) -> str | None:
+        """Why a session from this address may not begin now, in one sentence, or None when it may."""
+        if unready := self.unready():
+            return unready
         if self._addresses[address] >= self.per_address:
             return f"{address} has as many sessions as it may have ({self.per_address}): close one of them first."
         return None

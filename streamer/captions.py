@@ -30,8 +30,8 @@ async def _tell(connection: ServerConnection, mailbox: Mailbox, patience_seconds
     """Send until the mailbox ends."""
     await relay(connection, mailbox, patience_seconds)
     if mailbox.overflowed:
-        return CloseCode.TRY_AGAIN_LATER, f"more than {mailbox.limit} messages behind"
-    return CloseCode.GOING_AWAY, "the captions have ended"
+        return Farewell(CloseCode.TRY_AGAIN_LATER, f"more than {mailbox.limit} messages behind", "behind")
+    return Farewell(CloseCode.GOING_AWAY, "the captions have ended", "done")
 
 
 async def _hear(connection: ServerConnection, patience_seconds: float) -> Farewell:
@@ -39,4 +39,4 @@ async def _hear(connection: ServerConnection, patience_seconds: float) -> Farewe
     await connection.recv(decode=False)
     reason = "this address sends captions and takes no messages"
     await send(connection, json.dumps({"type": "error", "message": reason}), patience_seconds)
-    return CloseCode.POLICY_VIOLATION, reason
+    return Farewell(CloseCode.POLICY_VIOLATION, reason, "message")

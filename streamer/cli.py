@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from streamer.cli_serve import Failure, open_door, serve_options
+from streamer.journal import start_log
 
 if TYPE_CHECKING:
     from streamer.daemon import Source
@@ -19,9 +22,25 @@ HELP = """Live captions from a microphone, sound files, standard input or client
   asr-stream sample --realtime            the bundled sample through the live path
   arecord -t raw -f S16_LE -r 16000 | asr-stream - --rate 16000
   asr-stream --serve                      what clients send over WebSockets, each for itself
+  asr-stream --wyoming tcp://127.0.0.1:10300    what Home Assistant sends
 
 Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
 """
+
+
+def _wyoming(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    from urllib.parse import urlsplit
+
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # brackets that do not match, a port that is none
+        host, port = None, None
+    if host is None or port is None or value.lower() != f"tcp://{parts.netloc.lower()}":
+        raise click.BadParameter("give it as tcp://HOST:PORT, for example tcp://127.0.0.1:10300")
+    return host, port
 
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,6 +75,10 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
     show_default=True,
     help="Sample rate of vosk clients that give none.",
 )
+@click.option(
+    "--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="Serve Home Assistant there; implies --serve."
+)
+@serve_options
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -80,9 +103,12 @@ def main(
     max_sessions: int,
     max_sessions_per_address: int,
     vosk_rate: int,
+    wyoming: tuple[str, int] | None,
     verbose: bool,
+    **guard: Any,
 ) -> None:
-    _log(verbose)
+    start_log(verbose, guard["log_json"])
+    serve = serve or wyoming is not None
     if list_devices:
         return _list_devices()
     if not check:
@@ -105,19 +131,24 @@ def main(
         from streamer.daemon import Listen, run
         from streamer.endpoint import Endpointing
         from streamer.output import OutputError, Printer
-        from streamer.sessions import Limits
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
         admission = Admission(max_sessions, max_sessions_per_address) if serve else None
-        listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate))
+        listen = (
+            None
+            if no_server
+            else Listen(
+                host, port, allow_origin, admission, wyoming=wyoming, **open_door(host, serve, guard, vosk_rate)
+            )
+        )
         try:
             endpointing = Endpointing(pause_seconds=pause)
             asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
         except OutputError as error:
-            raise click.ClickException(str(error)) from None
+            raise Failure(str(error)) from None
     except (SourceError, ModelError, ServerError) as error:
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
@@ -183,13 +214,6 @@ def _list_devices() -> None:
     for device in devices:
         mark = "*" if device.is_default else " "
         click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
-
-
-def _log(verbose: bool) -> None:
-    import logging
-
-    logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _close_stdout() -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 import numpy as np
 
 from streamer.admission import Admission
 from streamer.endpoint import Endpointing
-from streamer.events import Event, Hello
+from streamer.events import Event, Gap, Hello
 from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
@@ -24,6 +25,10 @@ from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
 from streamer.server import serve
 from streamer.sessions import Limits, Sessions
+from streamer.tally import Tally
+from streamer.wyoming import serve_wyoming
+
+log = logging.getLogger("asr_stream")
 
 PATIENCE_SECONDS = 2.0
 MEASURE_SECONDS = 10.0
@@ -41,13 +46,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to serve captions, and with `admission` sessions too; port 0 takes any free one."""
+    """Where to serve captions, and with `admission` sessions too, `wyoming` ones there; port 0 takes any free one.
+    `log_text` logs what the clients of sessions say."""
 
     host: str
     port: int
     allowed_origins: tuple[str, ...] = ()
     admission: Admission | None = None
     limits: Limits = field(default_factory=Limits)
+    token: str | None = None
+    tls: SSLContext | None = None
+    log_text: bool = False
+    wyoming: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class Daemon:
         rate = self.scheduler.model.spec.features.sample_rate
         for event in events:
             self.hub.publish(event)
+            if isinstance(event, Gap):
+                self.scheduler.tally.lost((event.end - event.start) / rate)
             if not self.live and not await asyncio.to_thread(self.printer.write, event, rate):
                 self.stop.set()
 
@@ -86,7 +98,8 @@ async def run(
     admission = listen.admission if listen else None
     async with contextlib.AsyncExitStack() as stack:
         scheduler = Scheduler(model, admission.ran) if admission else Scheduler(model)
-        daemon = Daemon(await stack.enter_async_context(scheduler), printer, live, endpointing)
+        await stack.enter_async_context(scheduler)
+        daemon = Daemon(scheduler, printer, live, endpointing, Hub(dropped=scheduler.tally.drop_partial))
         _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
         if listen is not None:
             await stack.enter_async_context(_serving(daemon, listen))
@@ -109,25 +122,43 @@ async def run(
 
 @contextlib.asynccontextmanager
 async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
-    sessions = Sessions(daemon.scheduler, listen.admission, listen.limits) if listen.admission else None
-    origins = listen.allowed_origins
-    if sessions is not None:
-        await _measure(daemon.scheduler)
-    async with serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins) as address:
-        print(f"captions at {address.url}", file=sys.stderr, flush=True)
+    scheduler, sessions, wyoming = daemon.scheduler, None, None
+    if listen.admission is not None:
+        await _measure(scheduler)
+        sessions = Sessions(scheduler, listen.admission, listen.limits, listen.log_text)
+    async with contextlib.AsyncExitStack() as stack:
+        if sessions is not None and listen.wyoming is not None:
+            wyoming = await stack.enter_async_context(serve_wyoming(*listen.wyoming, sessions))
+        serving = serve(
+            daemon.hub,
+            listen.host,
+            listen.port,
+            sessions=sessions,
+            allowed_origins=listen.allowed_origins,
+            token=listen.token,
+            tls=listen.tls,
+            tally=scheduler.tally,
+        )
+        address = await stack.enter_async_context(serving)  # is left first, and drains the sessions
+        hint = " (add ?token= and the token)" if listen.token else ""
+        log.info("captions at %s%s", address.url, hint)
         if sessions is not None:
-            print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
+            log.info("clients may speak at %s/recognize", address.url.replace("http", "ws", 1))
+        if wyoming is not None:
+            log.info("Wyoming clients may speak at %s", wyoming)
         yield
 
 
 async def _measure(scheduler: Scheduler) -> None:
     """Recognise noise, so that from the first client on it is known what a second of audio costs."""
-    model = scheduler.model
+    model, tally = scheduler.model, scheduler.tally
+    scheduler.tally = Tally()  # of nobody's audio
     rate = model.spec.features.sample_rate
     noise = np.random.default_rng(0).normal(0, 0.1, round(MEASURE_SECONDS * rate)).clip(-1, 1).astype(np.float32)
     stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
     await stream.push(noise)
     await stream.finish()
+    scheduler.tally = tally
 
 
 def _stop_on_signals(stop: asyncio.Event, patience_seconds: float) -> None:

@@ -15,11 +15,14 @@ from streamer.events import Event, Final, Hello, Partial, to_json
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event and its JSON (UTF-8), encoded once for all clients; `sample_rate` gives its positions their seconds."""
+    """An event and its JSON (UTF-8), encoded once for all clients; `sample_rate` gives its positions their seconds.
+
+    `arrived` is when the audio had come from which it was known, in the scheduler's time."""
 
     event: Event
     sample_rate: int
     data: bytes
+    arrived: float | None = None
 
 
 class Mailbox:
@@ -29,11 +32,16 @@ class Mailbox:
     `limit` messages behind (the rest is thrown away: it is better told so, by `overflowed`, than served old captions).
     """
 
-    def __init__(self, limit: int, forget: Callable[[Mailbox], None] = lambda mailbox: None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        forget: Callable[[Mailbox], None] = lambda mailbox: None,
+        dropped: Callable[[], None] = lambda: None,
+    ) -> None:
         self.limit = limit
         self.overflowed = False
         self.closed = asyncio.Event()
-        self._forget = forget
+        self._forget, self._dropped = forget, dropped
         self._queue: deque[Message] = deque()
         self._partial: Message | None = None
         self._news = asyncio.Event()
@@ -43,10 +51,16 @@ class Mailbox:
         if self.closed.is_set():
             return
         self._news.set()
+        before = self._partial
         if isinstance(message.event, Partial):
             self._partial = message
-            return
-        self._partial = _still_open(self._partial, message.event)
+        else:
+            self._partial = _still_open(before, message.event)
+            self._add(message)
+        if before is not None and before is not self._partial:
+            self._dropped()
+
+    def _add(self, message: Message) -> None:
         self._queue.append(message)
         if len(self._queue) > self.limit:
             self.overflowed = True
@@ -89,12 +103,13 @@ class Hub:
     """Gives every event to every subscriber; a late joiner first hears the stream, its last finals, what is open.
 
     For one event loop, and its thread only. `limit` bounds each mailbox, `replay` (at most half of it) the finals and
-    gaps a late joiner hears. The JSON of a Hello gets a random `stream` name, by which a client that reconnects knows
-    what it has heard already.
+    gaps a late joiner hears; `dropped` is called for every partial that a client is not sent. The JSON of a Hello gets
+    a random `stream` name, by which a client that reconnects knows what it has heard already.
     """
 
-    def __init__(self, limit: int = 1000, replay: int = 20) -> None:
+    def __init__(self, limit: int = 1000, replay: int = 20, dropped: Callable[[], None] = lambda: None) -> None:
         self.limit = limit
+        self._dropped = dropped
         self.hello: Message | None = None
         self.closed = False
         # Each with its hello, so that older streams are replayed as such; at worst they alternate and fill a mailbox.
@@ -107,11 +122,11 @@ class Hub:
         """How many mailboxes are open."""
         return len(self._mailboxes)
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Event, arrived: float | None = None) -> None:
         """Put an event into every mailbox, never waiting; the first is a Hello (else ValueError), none after close."""
         if self.closed:
             return
-        message = self._encode(event)
+        message = self._encode(event, arrived)
         if isinstance(event, Hello) or self.hello is None:
             self.hello, self._partial = message, None
         elif isinstance(event, Partial):
@@ -124,7 +139,7 @@ class Hub:
 
     def subscribe(self) -> Mailbox:
         """A mailbox that already holds the replay; leaving its `with` block or its `unsubscribe()` ends it."""
-        mailbox = Mailbox(self.limit, self._mailboxes.discard)
+        mailbox = Mailbox(self.limit, self._mailboxes.discard, self._dropped)
         told = None
         for hello, message in [*self._recent, (self.hello, self._partial)]:
             if hello and hello is not told:
@@ -144,7 +159,7 @@ class Hub:
         for mailbox in tuple(self._mailboxes):
             mailbox.close()
 
-    def _encode(self, event: Event) -> Message:
+    def _encode(self, event: Event, arrived: float | None) -> Message:
         if isinstance(event, Hello):
             rate, extra = event.sample_rate, {"stream": event.stream or secrets.token_hex(4)}
         elif self.hello:
@@ -152,7 +167,7 @@ class Hub:
         else:
             raise ValueError(f"publish a Hello before {event}: it gives the sample rate")
         content = to_json(event, rate) | extra
-        return Message(event, rate, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+        return Message(event, rate, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(), arrived)
 
 
 def _still_open(partial: Message | None, event: Event) -> Message | None:

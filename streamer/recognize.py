@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 
-from websockets.asyncio.server import ServerConnection
 from websockets.frames import CloseCode
 
-from streamer.hub import Hub
+from streamer.connection import Connection
+from streamer.hub import Hub, Message
 from streamer.parting import Farewell, Silent, cancel, receive, relay, send
+from streamer.scheduler import RecogniserError
 from streamer.session_config import ConfigError, load_config, load_message
-from streamer.sessions import Full, Session, Sessions
+from streamer.sessions import RECOGNISER_FAILED, Full, Limits, Session, Sessions, refused
 
 
-async def recognize(connection: ServerConnection, sessions: Sessions) -> Farewell:
+async def recognize(connection: Connection, sessions: Sessions) -> Farewell:
     """One session, from its hello to why it ended."""
-    limits, hub = sessions.limits, Hub()
-    hub.publish(sessions.hello())
+    limits, hub = sessions.limits, Hub(dropped=sessions.tally.drop_partial)
     try:
-        with hub.subscribe() as mailbox, sessions.enter(connection.remote_address[0], hub.publish) as session:
-            relaying = asyncio.create_task(relay(connection, mailbox, limits.patience_seconds))
-            hearing = session.listen(_hear(connection, session, limits.idle_seconds))
-            code, reason = CloseCode.NORMAL_CLOSURE, ""
+        with (
+            hub.subscribe() as mailbox,
+            sessions.enter(connection.address, lambda event: hub.publish(event, session.arrived)) as session,
+        ):
+            hub.publish(sessions.hello(session.name))
+            sent = functools.partial(_sent, session)
+            relaying = asyncio.create_task(relay(connection, mailbox, limits.patience_seconds, sent))
+            hearing = session.listen(_hear(connection, session, limits))
+            farewell = Farewell(CloseCode.NORMAL_CLOSURE, "", "done")
             try:
                 await asyncio.wait({relaying, hearing}, return_when=asyncio.FIRST_COMPLETED)
                 if not relaying.done():
-                    code, reason = _why(hearing)
+                    farewell = _why(hearing)
                     await session.finish()
                     hub.close()
                 await relaying
                 if mailbox.overflowed:
-                    return CloseCode.TRY_AGAIN_LATER, f"more than {mailbox.limit} messages behind"
-                if code == CloseCode.POLICY_VIOLATION:
-                    error = json.dumps({"type": "error", "message": reason}, ensure_ascii=False)
+                    return Farewell(CloseCode.TRY_AGAIN_LATER, f"more than {mailbox.limit} messages behind", "behind")
+                if farewell.code == CloseCode.POLICY_VIOLATION:
+                    error = json.dumps({"type": "error", "message": farewell.reason}, ensure_ascii=False)
                     await send(connection, error, limits.patience_seconds)
             finally:
                 await cancel(relaying, hearing)
     except Full as refusal:
-        return CloseCode.TRY_AGAIN_LATER, str(refusal)
-    return code, reason
+        return Farewell(CloseCode.TRY_AGAIN_LATER, str(refusal), "full")
+    except RecogniserError:
+        return RECOGNISER_FAILED
+    return farewell
 
 
-async def _hear(connection: ServerConnection, session: Session, idle_seconds: float) -> None:
+def _sent(session: Session, message: Message) -> None:
+    session.sent(message.event, message.arrived)
+
+
+async def _hear(connection: Connection, session: Session, limits: Limits) -> None:
     """Listen until the client says that its audio has ended; ConfigError, Silent, ConnectionClosed."""
     while True:
-        message = await receive(connection, idle_seconds)
+        message = await receive(connection, limits.idle_seconds, limits.mute_seconds)
         if isinstance(message, bytes):
             await session.hear(message)
         elif _ends(session, message):
@@ -69,9 +81,9 @@ def _ends(session: Session, text: str) -> bool:
 def _why(hearing: asyncio.Task[None]) -> Farewell:
     """Why nobody listens any more; ConnectionClosed when the client has left."""
     if hearing.cancelled():
-        return CloseCode.GOING_AWAY, "the server is shutting down"
+        return Farewell(CloseCode.GOING_AWAY, "the server is shutting down", "shutdown")
     try:
         hearing.result()
     except (ConfigError, Silent) as error:
-        return CloseCode.POLICY_VIOLATION, str(error)
-    return CloseCode.NORMAL_CLOSURE, ""
+        return refused(error)
+    return Farewell(CloseCode.NORMAL_CLOSURE, "", "done")

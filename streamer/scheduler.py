@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from streamer import engine
 from streamer.events import Event
 from streamer.model import AcousticModel
 from streamer.recognizer import Floats, Recognizer
+from streamer.tally import Tally
 
 BATCH = 16  # chunks in a step: more are hardly faster, and a chunk that comes meanwhile waits longer
 QUEUE_SECONDS = 1.0  # of audio that may wait in a stream
@@ -42,31 +44,41 @@ class Outcome:
     over: bool
 
 
-def take_turns(model: AcousticModel, turns: Sequence[Turn]) -> list[Outcome]:
-    """One chunk of every stream that has one, all in one step of the model."""
-    for turn in turns:
-        turn.recognizer.push(turn.samples)
-        if turn.last:
-            turn.recognizer.flush()
-    answers = dict(engine.step(model, [turn.recognizer for turn in turns]))
-    return [_outcome(turn, answers.get(turn.recognizer)) for turn in turns]
+class RecogniserError(Exception):
+    """The recogniser of a stream has failed, which is a bug; its cause is the exception that it raised."""
 
 
-def _outcome(turn: Turn, events: list[Event] | None) -> Outcome:
-    if events is None and turn.last:
-        return Outcome(turn.recognizer.finish(), True)
-    return Outcome(events or [], False)
+def take_turns(model: AcousticModel, turns: Sequence[Turn]) -> list[Outcome | Exception]:
+    """One chunk of every stream that has one, all in one step of the model; what fails is one stream's failure."""
+    pushed = {turn.recognizer: engine.attempt(functools.partial(_push, turn)) for turn in turns}
+    answers = dict(engine.step(model, [recognizer for recognizer, error in pushed.items() if error is None]))
+    return [_outcome(turn, pushed[turn.recognizer] or answers.get(turn.recognizer)) for turn in turns]
+
+
+def _push(turn: Turn) -> None:
+    turn.recognizer.push(turn.samples)
+    if turn.last:
+        turn.recognizer.flush()
+
+
+def _outcome(turn: Turn, answer: list[Event] | Exception | None) -> Outcome | Exception:
+    if isinstance(answer, Exception):
+        return answer
+    if answer is None and turn.last:
+        events = engine.attempt(turn.recognizer.finish)
+        return events if isinstance(events, Exception) else Outcome(events, True)
+    return Outcome(answer or [], False)
 
 
 class Stream:
     """One recogniser of a scheduler, for one task of the event loop, where `tell` hears its events.
 
-    `lag_seconds` is how long the latest chunk has waited for its events since its last sample was here.
+    `arrived` is when the last sample of the latest chunk was here, `lag_seconds` how long its events took from then.
     """
 
     def __init__(self, scheduler: Scheduler, recognizer: Recognizer, tell: Tell) -> None:
         self.recognizer = recognizer
-        self.lag_seconds = 0.0
+        self.arrived = self.lag_seconds = 0.0
         self.due = 0.0  # when its next chunk would be due if it were live
         self._scheduler = scheduler
         self._tell = tell
@@ -74,9 +86,8 @@ class Stream:
         self._queue: deque[tuple[float, Floats]] = deque()  # with the time at which they came
         self._queued = 0
         self._missing = recognizer.missing
-        self._arrived = 0.0
         self._ending = self._running = self._closed = False
-        self._error: Exception | None = None
+        self._error: RecogniserError | None = None
         self._turned = asyncio.Event()
 
     @property
@@ -115,9 +126,9 @@ class Stream:
         pieces, needed = [np.zeros(0, np.float32)], min(self._missing, self._queued)
         self._queued -= needed
         while needed:
-            self._arrived, piece = self._queue.popleft()
+            self.arrived, piece = self._queue.popleft()
             if len(piece) > needed:
-                self._queue.appendleft((self._arrived, piece[needed:]))
+                self._queue.appendleft((self.arrived, piece[needed:]))
             pieces.append(piece[:needed])
             needed -= len(pieces[-1])
         return Turn(self.recognizer, np.concatenate(pieces), self._ending and not self._queued)
@@ -128,7 +139,7 @@ class Stream:
         self._missing = self.recognizer.missing
         if outcome.over:
             self._ending = False
-        self.lag_seconds = self._scheduler.clock() - self._arrived
+        self.lag_seconds = self._scheduler.clock() - self.arrived
         if not self._closed:
             for event in outcome.events:
                 self._tell(event)
@@ -136,8 +147,9 @@ class Stream:
         self._turned.set()
 
     def fail(self, error: Exception) -> None:
-        """What waits for this stream raises the error instead."""
-        self._error = error
+        """It has no more turns; what waits for it raises a RecogniserError instead."""
+        self._error = RecogniserError(f"the recogniser has failed ({error})")
+        self._error.__cause__ = error
         self._turned.set()
 
     @property
@@ -166,9 +178,11 @@ class Scheduler:
         ran: Callable[[float, float], None] = lambda seconds, audio_seconds: None,
         batch: int = BATCH,
         clock: Callable[[], float] = time.perf_counter,
+        tally: Tally | None = None,
     ) -> None:
         spec = model.spec
         self.model, self.batch, self.clock = model, batch, clock
+        self.tally = tally or Tally()
         self._ran = ran
         self._chunk_seconds = spec.chunk_frames * spec.features.frame_shift / spec.features.sample_rate
         self._ready: set[Stream] = set()
@@ -213,17 +227,26 @@ class Scheduler:
     async def _step(self, streams: Sequence[Stream]) -> None:
         turns = [stream.begin_turn() for stream in streams]
         loop = asyncio.get_running_loop()
-        try:
-            outcomes, seconds = await loop.run_in_executor(self._worker, self._timed, turns)
-        except Exception as error:  # whatever it is, the streams of other steps go on
-            for stream in streams:
-                stream.fail(error)
-            return
-        self._ran(seconds, self._chunk_seconds * sum(not outcome.over for outcome in outcomes))
+        outcomes, seconds = await loop.run_in_executor(self._worker, self._timed, turns)
+        chunks = sum(isinstance(outcome, Outcome) and not outcome.over for outcome in outcomes)
+        self._ran(seconds, self._chunk_seconds * chunks)
+        self.tally.ran(seconds, self._chunk_seconds * chunks, len(turns))
         for stream, outcome in zip(streams, outcomes, strict=True):
-            stream.end_turn(outcome)
+            self._end_turn(stream, outcome)
 
-    def _timed(self, turns: Sequence[Turn]) -> tuple[list[Outcome], float]:
+    def _end_turn(self, stream: Stream, outcome: Outcome | Exception) -> None:
+        """Tell what came of it; a stream that fails, or whose listener does, hurts no other."""
+        if isinstance(outcome, Outcome):
+            try:
+                stream.end_turn(outcome)
+            except Exception as error:
+                outcome = error
+            else:
+                self.tally.lag.observe(stream.lag_seconds)
+        if isinstance(outcome, Exception):
+            stream.fail(outcome)
+
+    def _timed(self, turns: Sequence[Turn]) -> tuple[list[Outcome | Exception], float]:
         began = self.clock()
         outcomes = take_turns(self.model, turns)
         return outcomes, self.clock() - began

@@ -5,29 +5,38 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+from ssl import SSLContext
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
+from streamer.access import Access, authority, choose_subprotocol
 from streamer.captions import send_captions
+from streamer.connection import Connection, tracked
 from streamer.hub import Hub
+from streamer.journal import current_session
 from streamer.parting import until_closed
 from streamer.recognize import recognize
 from streamer.sessions import Sessions
+from streamer.tally import Tally
 from streamer.vosk import speak_vosk
-from streamer.website import Site, answer, authority, load_site
+from streamer.website import Site, answer, load_site
 
 MAX_INCOMING_BYTES = 4096
 MAX_AUDIO_BYTES = 1 << 20  # of a message
 MAX_INCOMING_FRAMES = 4  # that have been received and not been heard; after that TCP holds up the sender
 BUFFER_BYTES = 1 << 16  # per client, in the kernel and again in user space: what is in there is no longer conflated
+HANDSHAKE_SECONDS = 10.0  # within which a client has to say what it wants
 SHUTDOWN_SECONDS = 0.4  # once for the last words, once for closing
+
+log = logging.getLogger("asr_stream")
 
 Talk = Callable[[ServerConnection], Awaitable[None]]
 
@@ -42,11 +51,12 @@ class Address:
 
     host: str
     port: int
+    tls: bool = False
 
     @property
     def url(self) -> str:
         name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"http://{authority(name, self.port)}"
+        return f"{'https' if self.tls else 'http'}://{authority(name, self.port, self.tls)}"
 
 
 @asynccontextmanager
@@ -57,37 +67,50 @@ async def serve(
     *,
     sessions: Sessions | None = None,
     allowed_origins: Iterable[str] = (),
+    token: str | None = None,
+    tls: SSLContext | None = None,
+    tally: Tally | None = None,
     max_clients: int = 200,
     patience_seconds: float = 30.0,
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> AsyncIterator[Address]:
     """Serve the hub until the block is left; port 0 takes any free port; ServerError when it cannot listen.
 
     With `sessions`, clients may send audio. `allowed_origins` ("https://captions.example.org") may use the server
-    besides itself, under that host name too. A client that accepts no byte for `patience_seconds` is dropped. Close the
-    hub before leaving the block and clients still get what is in their mailboxes; leaving takes less than a second,
-    and the grace of the sessions if there are any.
+    besides itself, under that host name too; who has to know the `token` and what is counted in the `tally`, see
+    access.py and tally.py. A client that accepts no byte for `patience_seconds` is dropped, and one that has not said
+    what it wants after `handshake_seconds`. Close the hub before leaving the block and clients still get what is in
+    their mailboxes; leaving takes less than a second, and the grace of the sessions if there are any.
     """
-    site = load_site(hub, host, allowed_origins, max_clients, sessions.admission if sessions else None)
-    alive: set[ServerConnection] = set()
-    server = await _listen(
-        site, port, alive, functools.partial(_talk, hub=hub, sessions=sessions, patience_seconds=patience_seconds)
-    )
+    access = Access(host, frozenset(origin.lower().rstrip("/") for origin in allowed_origins), token, tls)
+    tally = tally or (sessions.tally if sessions else Tally())
+    site = load_site(hub, access, max_clients, sessions.admission if sessions else None, tally)
+    alive: set[Connection] = set()
+    talk = functools.partial(_talk, site=site, sessions=sessions, patience_seconds=patience_seconds)
+    server = await _listen(site, port, alive, talk, sessions, handshake_seconds)
     try:
-        yield Address(host, server.sockets[0].getsockname()[1])
+        yield Address(host, server.sockets[0].getsockname()[1], tls is not None)
     finally:
         await _shut_down(server, alive, hub, sessions)
 
 
-async def _listen(site: Site, port: int, alive: set[ServerConnection], talk: Talk) -> Server:
+async def _listen(
+    site: Site, port: int, alive: set[Connection], talk: Talk, sessions: Sessions | None, handshake_seconds: float
+) -> Server:
+    host, tls = site.access.host, site.access.tls
     try:
-        if not site.host:  # which asyncio takes to mean every network
+        if not host:  # which asyncio takes to mean every network
             raise UnicodeError
         server = await listen(
             talk,
-            site.host,
+            host,
             port,
-            process_request=functools.partial(_open_door, site=site),
-            create_connection=_tracked(alive),
+            ssl=tls,
+            ssl_handshake_timeout=handshake_seconds if tls else None,
+            open_timeout=handshake_seconds,
+            process_request=functools.partial(_open_door, site=site, sessions=sessions),
+            select_subprotocol=choose_subprotocol,
+            create_connection=tracked(alive),
             compression=None,  # captions are small, a compressor for each client is not
             max_size=MAX_INCOMING_BYTES,
             max_queue=MAX_INCOMING_FRAMES,
@@ -96,7 +119,7 @@ async def _listen(site: Site, port: int, alive: set[ServerConnection], talk: Tal
             server_header=None,
         )
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ServerError(_advice(error, site.host, port)) from error
+        raise ServerError(_advice(error, host, port)) from error
     for sock in server.sockets:  # inherited by accepted connections
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES)
         sock.setsockopt(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES)
@@ -114,30 +137,20 @@ def _advice(error: Exception, host: str, port: int) -> str:
     return f"{host!r} is no address of this machine: use --host 127.0.0.1, or --host 0.0.0.0 for all its networks"
 
 
-def _tracked(alive: set[ServerConnection]) -> type[ServerConnection]:
-    """A connection class whose open connections are in `alive`, also those that have not sent a request yet."""
-
-    class Tracked(ServerConnection):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            alive.add(self)
-            super().connection_made(transport)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            alive.discard(self)
-            super().connection_lost(exc)
-
-    return Tracked
-
-
-def _open_door(connection: ServerConnection, request: Request, site: Site) -> Response | None:
+def _open_door(
+    connection: ServerConnection, request: Request, site: Site, sessions: Sessions | None
+) -> Response | None:
+    assert isinstance(connection, Connection)
     response = answer(site, connection, request)
-    if response is None and request.path.partition("?")[0] != "/captions":
+    if response is None and sessions is not None and request.path.partition("?")[0] != "/captions":
         connection.protocol.max_message_size = MAX_AUDIO_BYTES
-        connection.ping_interval = None  # its pongs would wait behind its audio; who says nothing is parted with anyway
+        # Pongs would wait behind audio that waits to be decoded, so who is late with one is not parted with for it;
+        # who says nothing at all is.
+        connection.ping_interval, connection.ping_timeout = sessions.limits.idle_seconds / 3, None
     return response
 
 
-async def _shut_down(server: Server, alive: Collection[ServerConnection], hub: Hub, sessions: Sessions | None) -> None:
+async def _shut_down(server: Server, alive: Collection[Connection], hub: Hub, sessions: Sessions | None) -> None:
     if sessions is not None:
         await sessions.drain()
     if hub.closed and server.handler_tasks:  # they end by themselves, once the last words are sent
@@ -150,10 +163,17 @@ async def _shut_down(server: Server, alive: Collection[ServerConnection], hub: H
     await closed
 
 
-async def _talk(connection: ServerConnection, hub: Hub, sessions: Sessions | None, patience_seconds: float) -> None:
+async def _talk(connection: ServerConnection, site: Site, sessions: Sessions | None, patience_seconds: float) -> None:
     """One client, by the path it asked for."""
+    assert isinstance(connection, Connection)
     path = connection.request.path.partition("?")[0] if connection.request else ""
     if sessions is None or path == "/captions":
-        return await until_closed(connection, send_captions(connection, hub, patience_seconds), patience_seconds)
-    speak = recognize if path == "/recognize" else speak_vosk
-    return await until_closed(connection, speak(connection, sessions), sessions.limits.patience_seconds)
+        conversation, patience = send_captions(connection, site.hub, patience_seconds), patience_seconds
+    else:
+        speak = recognize if path == "/recognize" else speak_vosk
+        conversation, patience = speak(connection, sessions), sessions.limits.patience_seconds
+    farewell = await until_closed(connection, conversation, patience)
+    site.tally.endings[farewell.how] += 1
+    facts = {"address": connection.address, "how": farewell.how, "code": farewell.code, "reason": farewell.reason}
+    name = current_session.get()
+    log.log(logging.INFO if name else logging.DEBUG, "%s closed: %s", name or "captions", farewell.how, extra=facts)

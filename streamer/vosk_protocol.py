@@ -11,13 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from streamer.events import Event, Final, Partial, Word
-from streamer.session_config import (
-    MAX_HOTWORD_CHARACTERS,
-    MAX_HOTWORDS,
-    SAMPLE_RATES,
-    ConfigError,
-    load_message,
-)
+from streamer.session_config import SAMPLE_RATES, ConfigError, load_message, load_phrases
 
 log = logging.getLogger("asr_stream")
 
@@ -100,7 +94,7 @@ def _configured(config: VoskConfig, wanted: object) -> VoskConfig:
     if "max_alternatives" in wanted:
         config = replace(config, max_alternatives=_count(wanted["max_alternatives"]))
     if "phrase_list" in wanted:
-        config = replace(config, phrases=_words(wanted["phrase_list"]))
+        config = replace(config, phrases=load_phrases(wanted["phrase_list"], "the config's phrase_list"))
     return config
 
 
@@ -119,13 +113,6 @@ def _count(value: object) -> int:
     if not isinstance(value, int | float) or not 0 <= value <= 1000:
         raise ConfigError("the config's max_alternatives must be a number from 0 to 1000")
     return int(value)
-
-
-def _words(phrases: object) -> tuple[str, ...]:
-    if not isinstance(phrases, list):
-        raise ConfigError("the config's phrase_list must be a list of phrases")
-    words = (word for phrase in phrases if isinstance(phrase, str) for word in phrase.lower().split())
-    return tuple(word for word in words if len(word) <= MAX_HOTWORD_CHARACTERS)[:MAX_HOTWORDS]
 
 
 def _dump(message: dict[str, Any]) -> str:

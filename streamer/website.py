@@ -1,4 +1,4 @@
-"""The plain HTTP half of the server: the door every request comes through, the pages, the health check."""
+"""The plain HTTP half of the server: the door every request comes through, the pages, health and metrics."""
 
 from __future__ import annotations
 
@@ -6,70 +6,85 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
-from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from streamer.access import NO_TOKEN, Access, Refusal, knows_token, refuse_stranger
 from streamer.admission import Admission
+from streamer.connection import Connection
 from streamer.hub import Hub
+from streamer.metrics import expose
+from streamer.tally import Tally
 
-CAPTIONS, SESSIONS, HEALTH = "/captions", "/recognize", "/healthz"
+CAPTIONS, SESSIONS, HEALTH, READY, METRICS = "/captions", "/recognize", "/healthz", "/readyz", "/metrics"
+PROBES = (HEALTH, READY)  # whoever reaches the server may ask whether it lives
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What requests are answered from; `pages` maps a path to its HTML and Content-Security-Policy."""
+    """What answers come from: `pages` maps a path to its HTML and Content-Security-Policy, `scripts` one to code."""
 
     hub: Hub
-    host: str
-    origins: frozenset[str]
+    access: Access
     max_clients: int
     admission: Admission | None
+    tally: Tally
     pages: dict[str, tuple[bytes, str]]
+    scripts: dict[str, bytes]
 
 
-def load_site(
-    hub: Hub, host: str, allowed_origins: Iterable[str], max_clients: int, admission: Admission | None = None
-) -> Site:
-    """Read the pages from the `clients` package; origins are compared in lower case."""
-    pages = {"/": _load_page("index.html"), "/overlay": _load_page("overlay.html")}
-    origins = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
-    return Site(hub, host, origins, max_clients, admission, pages)
+def load_site(hub: Hub, access: Access, max_clients: int, admission: Admission | None, tally: Tally) -> Site:
+    """Read the pages from the `clients` package."""
+    pages = {"/": _load_page("index.html", admission is not None), "/overlay": _load_page("overlay.html")}
+    scripts = {f"/{name}": _read(name).encode() for name in ("captions.js", "microphone.js")}
+    return Site(hub, access, max_clients, admission, tally, pages, scripts)
 
 
-def answer(site: Site, connection: ServerConnection, request: Request) -> Response | None:
+def answer(site: Site, connection: Connection, request: Request) -> Response | None:
     """The response to an HTTP request, or None to go on with the WebSocket handshake."""
-    refusal = _refusal(site, connection, request)
+    path = request.path.partition("?")[0]
+    known = knows_token(site.access, request)
+    refusal = refuse_stranger(site.access, request, connection.reached_at)
+    if refusal is None and not known and path not in (*PROBES, *site.scripts):  # scripts are no secret
+        refusal = NO_TOKEN
     if refusal:
-        return _respond(HTTPStatus.FORBIDDEN, refusal)
+        return _refuse(site, refusal)
     if request.method != "GET":
         body = "" if request.method == "HEAD" else "Only GET is understood here.\n"
         return _respond(HTTPStatus.METHOD_NOT_ALLOWED, body, Allow="GET")
-    path = request.path.partition("?")[0]
     upgrade = "websocket" in ",".join(request.headers.get_all("Upgrade")).lower()
     if path in site.pages and not (path == "/" and upgrade and site.admission):
         html, policy = site.pages[path]
         authority = request.headers["Host"]
         policy += f"; connect-src 'self' ws://{authority} wss://{authority}"  # for older Safari 'self' is HTTP only
         return _respond(HTTPStatus.OK, html, "text/html; charset=utf-8", Content_Security_Policy=policy)
+    if path in site.scripts:
+        origins = request.headers.get_all("Origin")  # which have been let in
+        allowed = {"Access_Control_Allow_Origin": origins[0]} if origins else {}
+        return _respond(HTTPStatus.OK, site.scripts[path], "text/javascript; charset=utf-8", Vary="Origin", **allowed)
     if path == HEALTH:
-        return _respond(HTTPStatus.OK, json.dumps(_health(site, connection)), "application/json")
+        health = _health(site, connection) if known else {"status": "ok"}
+        return _respond(HTTPStatus.OK, json.dumps(health), "application/json")
+    if path == READY:
+        unready = _unready(site)
+        return _respond(HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK, f"{unready or 'Ready.'}\n")
+    if path == METRICS:
+        return _metrics(site, connection)
     if path == CAPTIONS:
         return _refuse_viewer(site, connection)
     if path == SESSIONS or (upgrade and site.admission):  # vosk-server's clients use any path
         return _refuse_session(site, connection)
     sessions = ", the WebSocket /recognize" if site.admission else ""
-    return _respond(HTTPStatus.NOT_FOUND, f"Here are /, /overlay, /healthz{sessions} and the WebSocket /captions.\n")
+    here = f"/, /overlay, /captions.js, /healthz, /readyz, /metrics{sessions}"
+    return _respond(HTTPStatus.NOT_FOUND, f"Here are {here} and the WebSocket /captions.\n")
 
 
-def _health(site: Site, connection: ServerConnection) -> dict[str, Any]:
+def _health(site: Site, connection: Connection) -> dict[str, Any]:
     hello = json.loads(site.hub.hello.data) if site.hub.hello else None
     health = {"status": "ok", "clients": len(connection.server.connections), "hello": hello}
     if site.admission is None:
@@ -77,50 +92,75 @@ def _health(site: Site, connection: ServerConnection) -> dict[str, Any]:
     return health | {"sessions": site.admission.sessions, "places": site.admission.places}
 
 
-def _refuse_viewer(site: Site, connection: ServerConnection) -> Response | None:
+def _unready(site: Site) -> str | None:
+    """Why new clients had better go elsewhere, in one sentence."""
+    if site.admission is not None:
+        return site.admission.unready()
+    if site.hub.closed:
+        return "The captions have ended."
+    return None if site.hub.hello else "No audio has come yet."
+
+
+def _metrics(site: Site, connection: Connection) -> Response:
+    tally, admission = site.tally, site.admission
+    cost = tally.work_seconds / tally.audio_seconds if tally.audio_seconds else 0.0
+    gauges = {
+        "clients": ("WebSockets that are open, of captions and sessions.", float(len(connection.server.connections))),
+        "real_time_factor": ("Seconds of work for a second of audio, of late.", cost),
+    }
+    if admission is not None:
+        gauges["real_time_factor"] = (gauges["real_time_factor"][0], admission.cost or 0.0)
+        gauges["sessions_open"] = ("Sessions now.", float(admission.sessions))
+        gauges["session_places"] = ("Sessions that the machine can keep up with.", float(admission.places))
+    try:
+        page, content_type = expose(tally, gauges)
+    except ImportError:
+        told = "prometheus-client is not installed: type  pip install 'asr-stream[metrics]'\n"
+        return _respond(HTTPStatus.NOT_IMPLEMENTED, told)
+    return _respond(HTTPStatus.OK, page, content_type)
+
+
+def _refuse(site: Site, refusal: Refusal) -> Response:
+    site.tally.refusals[refusal.kind] += 1
+    more = {"WWW_Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else {}
+    return _respond(refusal.status, refusal.reason, **more)
+
+
+def _refuse_viewer(site: Site, connection: Connection) -> Response | None:
     sessions = site.admission.sessions if site.admission else 0
     if len(connection.server.connections) - sessions < site.max_clients:
         return None
-    return _respond(HTTPStatus.SERVICE_UNAVAILABLE, f"All {site.max_clients} places are taken: try again later.\n")
+    reason = f"All {site.max_clients} places are taken: try again later.\n"
+    return _refuse(site, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "viewers", reason))
 
 
-def _refuse_session(site: Site, connection: ServerConnection) -> Response | None:
+def _refuse_session(site: Site, connection: Connection) -> Response | None:
     if site.admission is None:
         return _respond(HTTPStatus.NOT_FOUND, "This server takes no audio: start it with --serve.\n")
-    refusal = site.admission.refusal(connection.remote_address[0])
-    return _respond(HTTPStatus.SERVICE_UNAVAILABLE, refusal + "\n") if refusal else None
+    reason = site.admission.refusal(connection.address)
+    return _refuse(site, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "sessions", reason + "\n")) if reason else None
 
 
-def authority(name: str, port: int) -> str:
-    """A host and a port as they stand in a URL."""
-    name = f"[{name}]" if ":" in name else name
-    return name if port == 80 else f"{name}:{port}"
+def _read(name: str) -> str:
+    return resources.files("clients").joinpath("page", name).read_text("utf-8")
 
 
-def _refusal(site: Site, connection: ServerConnection, request: Request) -> str | None:
-    """Why a request may not come in: another site's name that resolves to here, or another site's page in a browser."""
-    address, port = connection.local_address[:2]
-    own = {authority(name, port) for name in ("localhost", "127.0.0.1", "::1", site.host.lower(), address)}
-    hosts = own | {urlsplit(origin).netloc for origin in site.origins} - {""}
-    if [host.lower() in hosts for host in request.headers.get_all("Host")] != [True]:
-        return "Open this server by its own address, or allow the origin you open it by.\n"
-    origins = {f"http://{name}" for name in own} | site.origins
-    if not all(origin.lower() in origins for origin in request.headers.get_all("Origin")):
-        return "Pages from elsewhere may not use this server unless their origin is allowed.\n"
-    return None
+def _load_page(name: str, sessions: bool = False) -> tuple[bytes, str]:
+    """A page and a policy by which only this server's scripts and the styles written in it work.
 
-
-def _load_page(name: str) -> tuple[bytes, str]:
-    """A page and a policy by which only the scripts and styles written in it work."""
-    html = resources.files("clients").joinpath("page", name).read_text("utf-8")
+    A page that may open sessions is told so by its first tag.
+    """
+    html = _read(name)
+    if sessions:
+        html = html.replace("<html ", "<html data-sessions ", 1)
 
     def hashes(tag: str) -> str:
-        bodies = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        bodies = re.findall(rf"<{tag}(?: [^>]*)?>(.*?)</{tag}>", html, re.DOTALL)
         digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
         return " ".join(f"'sha256-{digest}'" for digest in digests)
 
     return html.encode(), (
-        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src data:; "
+        f"default-src 'none'; script-src 'self' {hashes('script')}; style-src {hashes('style')}; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )
 

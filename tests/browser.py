@@ -60,6 +60,11 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    async def click(self, selector: str) -> None:
+        """Click as a person does, who may do more than a script."""
+        click = f"document.querySelector({json.dumps(selector)}).click()"
+        await self.call("Runtime.evaluate", expression=click, userGesture=True)
+
     async def until(self, expression: str) -> None:
         """Wait until a JavaScript expression is true."""
         while not await self.value(expression):
@@ -87,11 +92,11 @@ class Page:
 
 
 @asynccontextmanager
-async def browser() -> AsyncIterator[Page]:
-    """A fresh browser with one tab, gone afterwards."""
+async def browser(*options: str) -> AsyncIterator[Page]:
+    """A fresh browser with one tab, gone afterwards; `options` are further ones of its command line."""
     assert CHROMIUM
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [CHROMIUM, *OPTIONS.split(), f"--user-data-dir={profile}", "about:blank"]
+        command = [CHROMIUM, *OPTIONS.split(), *options, f"--user-data-dir={profile}", "about:blank"]
         quiet = asyncio.subprocess.DEVNULL
         surroundings = os.environ | {"TMPDIR": profile}  # or it litters the real one
         process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet, env=surroundings)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tiny_model
+from certificates import make_certificate
 
 from streamer.lm import LanguageSpec
 from streamer.model import AcousticModel, load
@@ -33,6 +34,13 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sentences = [text.split() for text in ("a b c", "abc a", "b ab", "ca b a", "abc abc b", "ab a", "ca b")]
     write_lm(path, LanguageSpec(), estimate(sentences))
     return path
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The files of a certificate of this machine and of its key."""
+    cert = make_certificate(tmp_path_factory.mktemp("tls") / "cert.pem")
+    return cert, cert.with_suffix(".key")
 
 
 @pytest.fixture(scope="session", params=["streaming", "windowed", "streaming with a language model"])

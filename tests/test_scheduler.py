@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from streamer import engine
 from streamer.events import Event, Final, Gap
 from streamer.model import AcousticModel, load
 from streamer.recognizer import Recognizer
-from streamer.scheduler import Scheduler, Stream
+from streamer.scheduler import RecogniserError, Scheduler, Stream
 
 SECOND = 16000
 CHUNK = 2800  # what the tiny streaming model needs first
@@ -162,19 +163,76 @@ async def test_a_stream_goes_on_after_a_gap(tiny: AcousticModel) -> None:
     ]
 
 
+@pytest.mark.parametrize("part", ["push", "take", "advance", "finish"])
 @asynchronous
-async def test_an_error_ends_the_streams_of_its_step_only(tiny: AcousticModel) -> None:
+async def test_an_error_ends_the_stream_of_its_recogniser_only(tiny: AcousticModel, part: str) -> None:
+    told: list[Event] = []
+    model = Gated(tiny)
+    async with Scheduler(model) as scheduler:  # type: ignore[arg-type]
+        broken, other = (scheduler.open(recogniser(tiny), tell) for tell in (lambda event: None, told.append))
+        setattr(broken.recognizer, part, None)
+        model.gate.release(1000)
+
+        async def whole(stream: Stream) -> None:
+            await stream.push(VOICES[1])
+            await stream.finish()
+
+        broke, went_on = await asyncio.gather(whole(broken), whole(other), return_exceptions=True)
+    assert isinstance(broke, RecogniserError)
+    assert isinstance(broke.__cause__, TypeError)
+    assert went_on is None
+    assert told == alone(tiny, VOICES[1])
+    if part == "advance":
+        assert model.sizes[0] == 2  # they were in the same step
+
+
+@asynchronous
+async def test_a_step_that_fails_is_tried_again_one_stream_at_a_time(tiny: AcousticModel) -> None:
+    class Picky(Gated):
+        def step(self, windows: Sequence[Any], states: Sequence[Any]) -> Any:
+            if any(not np.isfinite(window).all() for window in windows):
+                raise ValueError("not a number")
+            return super().step(windows, states)
+
+    told: list[Event] = []
+    model = Picky(tiny)
+    model.gate.release(1000)
+    async with Scheduler(model) as scheduler:  # type: ignore[arg-type]
+        broken, other = (scheduler.open(recogniser(tiny), tell) for tell in (lambda event: None, told.append))
+        poison = asyncio.create_task(broken.push(np.full(SECOND * 3, np.nan, np.float32)))
+        await other.push(VOICES[1])
+        await other.finish()
+        with pytest.raises(RecogniserError, match="not a number"):
+            await poison
+    assert told == alone(tiny, VOICES[1])
+
+
+@asynchronous
+async def test_who_cannot_be_told_an_event_loses_its_own_stream_only(tiny: AcousticModel) -> None:
     told: list[Event] = []
     async with Scheduler(tiny) as scheduler:
-        broken = scheduler.open(recogniser(tiny), told.append)
-        broken.recognizer.advance = None  # type: ignore[assignment, method-assign]
-        with pytest.raises(TypeError):
-            await broken.push(VOICES[0])
-        broken.close()
-        other = scheduler.open(recogniser(tiny), told.append)
+        deaf, other = (scheduler.open(recogniser(tiny), tell) for tell in (None, told.append))  # type: ignore[arg-type]
+        with pytest.raises(RecogniserError):
+            await deaf.push(VOICES[0])
         await other.push(VOICES[1])
         await other.finish()
     assert told == alone(tiny, VOICES[1])
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+def test_a_clock_that_jumps_changes_nothing_that_is_said(tiny: AcousticModel, jumps: list[float]) -> None:
+    told: list[Event] = []
+
+    async def story() -> None:
+        times = itertools.cycle(jumps)
+        async with Scheduler(tiny, clock=lambda: next(times)) as scheduler:
+            stream = scheduler.open(recogniser(tiny), told.append)
+            await stream.push(VOICES[2])
+            await stream.finish()
+
+    asyncio.run(story())
+    assert told == alone(tiny, VOICES[2])
 
 
 @asynchronous

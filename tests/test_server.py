@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from schema import checked
 from test_hub import GAP, HELLO, OTHER, final, hub_of, partial
 from waiting import asynchronous, stuck_client, until
 from websockets.asyncio.client import ClientConnection, connect
@@ -26,7 +27,7 @@ def captions(address: Address, **options: Any) -> connect:
 
 
 async def read(client: ClientConnection, count: int) -> list[dict[str, Any]]:
-    return [json.loads(await client.recv()) for _ in range(count)]
+    return [checked(json.loads(await client.recv())) for _ in range(count)]
 
 
 async def ending(client: ClientConnection) -> tuple[int | None, str | None]:
@@ -75,6 +76,23 @@ async def test_the_pages_are_served_with_a_policy_that_allows_nothing_from_elsew
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
             assert re.search(rf"connect-src 'self' ws://127.0.0.1:{address.port} ", policy)
+
+
+@asynchronous
+async def test_scripts_are_served_to_the_pages_that_are_let_in() -> None:
+    async with serve(Hub(), port=0, allowed_origins=["https://friend.example"]) as address:
+        for path in ("/captions.js", "/microphone.js"):
+            status, headers, body = await fetch(address, path)
+            assert (status, headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+            assert body.startswith("// ")
+            assert "access-control-allow-origin" not in headers
+            status, headers, _ = await fetch(address, path, Origin="https://friend.example")
+            assert (status, headers["access-control-allow-origin"]) == (200, "https://friend.example")
+            status, headers, _ = await fetch(address, path, Origin="https://evil.example")
+            assert (status, "access-control-allow-origin" in headers) == (403, False)
+        assert (await fetch(address, "/index.html"))[0] == 404
+    async with serve(Hub(), port=0, token="open-sesame") as address:
+        assert [(await fetch(address, path))[0] for path in ("/captions.js", "/")] == [200, 401]
 
 
 @asynchronous

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from schema import checked
 from test_server import ending, fetch
 from tiny_model import babble
 from waiting import asynchronous, stuck_client, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Opcode
 
 from streamer import engine
 from streamer.admission import Admission
@@ -68,11 +70,13 @@ def expected(
 
 
 async def everything(client: ClientConnection) -> list[dict[str, Any]]:
-    """All messages until the connection is closed."""
+    """All messages until the connection is closed; those of our own protocol are as the schema has them."""
+    ours = client.request is not None and client.request.path.startswith(("/recognize", "/captions"))
     messages = []
     with contextlib.suppress(ConnectionClosed):
         while True:
-            messages.append(json.loads(await client.recv()))
+            message = json.loads(await client.recv())
+            messages.append(checked(message) if ours else message)
     return messages
 
 
@@ -193,13 +197,30 @@ async def test_a_message_that_is_too_large_ends_the_session(tiny: AcousticModel)
 
 
 @asynchronous
-async def test_who_sends_nothing_is_parted_with_after_its_last_words(tiny: AcousticModel) -> None:
-    async with serving(tiny, idle_seconds=0.2) as (address, _), speaking(address) as client:
+async def test_who_sends_no_audio_is_parted_with_after_its_last_words(tiny: AcousticModel) -> None:
+    async with serving(tiny, mute_seconds=0.2) as (address, sessions), speaking(address) as client:
         await client.send(VOICES[0].tobytes())
         *events, error = await everything(client)
         assert events[-1]["type"] == "final"
-        assert error == {"type": "error", "message": "nothing was sent for 0.2 seconds"}
+        assert error == {"type": "error", "message": "no message was sent for 0.2 seconds"}
         assert client.close_code == 1008
+        await until(lambda: sessions.tally.sessions == {"recognize": 1})
+
+
+@asynchronous
+async def test_a_muted_client_that_answers_pings_stays(tiny: AcousticModel) -> None:
+    async with serving(tiny, idle_seconds=0.2) as (address, sessions), speaking(address, ping_interval=None) as client:
+        await until(lambda: sessions.admission.sessions == 1)
+        pings = []
+        process = client.process_event
+
+        def note(event: Any) -> None:
+            pings.extend([event] if event.opcode is Opcode.PING else [])
+            process(event)
+
+        client.process_event = note  # type: ignore[method-assign]
+        await until(lambda: len(pings) > 6)  # twice as long as it may be silent
+        assert (await spoken(client, VOICES[0]))[1:] == expected(tiny, VOICES[0])
 
 
 @asynchronous
