@@ -27,6 +27,7 @@ from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import Config
 from train.data import DataError
 from train.export import export
+from train.fit import Progress, learning_rate
 from train.targets import Target
 from train.weights import begin_from, by_name, load_source
 
@@ -195,6 +196,14 @@ def brute_force_loss(log_probs: np.ndarray, labels: list[int]) -> float:
         if kept == labels:
             total += float(np.exp(sum(log_probs[i, t] for i, t in enumerate(path))))
     return -float(np.log(total))
+
+
+def test_the_warm_up_ends_after_its_steps_or_a_twentieth_of_a_short_run() -> None:
+    config = Config(learning_rate=1e-3, warmup_steps=500, schedule="plateau")
+    assert learning_rate(config, Progress(step=49), 0.001) == pytest.approx(1e-4)
+    assert learning_rate(config, Progress(step=499), 0.001) == pytest.approx(1e-3)
+    assert learning_rate(config, Progress(step=7), 0.025) == pytest.approx(5e-4)
+    assert learning_rate(config, Progress(step=14), 0.05) == pytest.approx(1e-3)
 
 
 def test_the_ctc_loss_is_that_of_brute_force_and_respects_lengths() -> None:

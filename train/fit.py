@@ -21,6 +21,7 @@ from train.validate import validate
 from train.weights import begin_from, load_source
 from train.workers import Workers
 
+WARM_UP = 0.05  # part of a short run after which the warm-up is over, however few its steps
 PLATEAU = 2  # validations without a better CER after which the plateau schedule halves the learning rate
 
 
@@ -53,7 +54,7 @@ class Progress:
 
 def learning_rate(config: Config, progress: Progress, part: float) -> float:
     """Linear warm-up, then a cosine from the peak to 1 % of it over the run, or what plateaus have left of it."""
-    peak = config.learning_rate * min(1.0, (progress.step + 1) / config.warmup_steps)
+    peak = config.learning_rate * min(1.0, max((progress.step + 1) / config.warmup_steps, part / WARM_UP))
     if config.schedule == "plateau":
         return peak * progress.scale
     return float(peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(part, 1.0)))))
