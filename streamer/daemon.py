@@ -20,7 +20,7 @@ from streamer.events import Event, Gap, Hello
 from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
-from streamer.output import Printer
+from streamer.output import OutputError, Printer
 from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
 from streamer.server import serve
@@ -62,11 +62,13 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What the parts of one run share. `live` sources cannot wait, so nothing that reads captions may hold them up."""
+    """What the parts of one run share. `live` sources cannot wait, so nothing that reads captions may hold them up; a
+    run that `serves` others goes on when stdout is a file on a full disk."""
 
     scheduler: Scheduler
     printer: Printer
     live: bool
+    serves: bool
     endpointing: Endpointing
     hub: Hub = field(default_factory=Hub)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,8 +80,23 @@ class Daemon:
             self.hub.publish(event)
             if isinstance(event, Gap):
                 self.scheduler.tally.lost((event.end - event.start) / rate)
-            if not self.live and not await asyncio.to_thread(self.printer.write, event, rate):
+            if not self.live and not await self.print(event, rate):
                 self.stop.set()
+
+    async def print(self, event: Event, sample_rate: int) -> bool:
+        """Write an event to stdout, off the event loop; False when its reader has gone."""
+        was_broken = self.printer.broken
+        try:
+            reading = await asyncio.to_thread(self.printer.write, event, sample_rate)
+        except OutputError as error:
+            if not self.serves:
+                raise
+            if not was_broken:
+                log.error("%s; clients go on hearing them", error)
+            return True
+        if was_broken and not self.printer.broken:
+            log.warning("captions are written again")
+        return reading
 
 
 async def run(
@@ -99,7 +116,8 @@ async def run(
     async with contextlib.AsyncExitStack() as stack:
         scheduler = Scheduler(model, admission.ran) if admission else Scheduler(model)
         await stack.enter_async_context(scheduler)
-        daemon = Daemon(scheduler, printer, live, endpointing, Hub(dropped=scheduler.tally.drop_partial))
+        serves = listen is not None and (live or admission is not None)
+        daemon = Daemon(scheduler, printer, live, serves, endpointing, Hub(dropped=scheduler.tally.drop_partial))
         _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
         if listen is not None:
             await stack.enter_async_context(_serving(daemon, listen))
@@ -230,5 +248,5 @@ async def _print_live(daemon: Daemon) -> None:
     """Write events to stdout off the event loop, so that a reader who pauses holds up nobody else."""
     with daemon.hub.subscribe() as mailbox:
         async for message in mailbox:
-            if not await asyncio.to_thread(daemon.printer.write, message.event, message.sample_rate):
+            if not await daemon.print(message.event, message.sample_rate):
                 return

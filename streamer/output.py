@@ -29,6 +29,7 @@ class Printer:
     def __init__(self, out: TextIO, form: Format = "text", partials: bool = False) -> None:
         self.out, self.form, self.partials = out, form, partials
         self.terminal = out.isatty()
+        self.broken = False  # whether the latest event could not be written
         self._cues = 0
         self._open_line = False
 
@@ -39,9 +40,11 @@ class Printer:
             if text:
                 self.out.write(text)
                 self.out.flush()
+                self.broken = False
         except BrokenPipeError:
             return False
         except OSError as error:
+            self.broken = True
             raise OutputError(f"captions cannot be written ({error.strerror}): make room or write elsewhere") from None
         return True
 

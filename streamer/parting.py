@@ -86,12 +86,21 @@ async def until_closed(
     except Exception:  # whatever it is, the other connections go on
         log.exception("a conversation has failed")
         farewell = Farewell(CloseCode.INTERNAL_ERROR, "the server has made a mistake", "failed")
+    discarding = asyncio.create_task(_discard(connection))
     try:
         async with asyncio.timeout(patience_seconds):  # the close frame waits behind what a slow client has not read
             await connection.close(farewell.code, farewell.reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
     except TimeoutError:
         connection.transport.abort()
+    finally:
+        await cancel(discarding)
     return farewell
+
+
+async def _discard(connection: ServerConnection) -> None:
+    """Read what a client still sends, or its close frame would wait behind it and the last words could be lost."""
+    async for _ in connection:
+        pass
 
 
 _LEAVING: dict[int, str] = {

@@ -160,7 +160,9 @@ async def _shut_down(server: Server, alive: Collection[Connection], hub: Hub, se
     await asyncio.wait([closed], timeout=SHUTDOWN_SECONDS)
     for connection in tuple(alive):  # silent, or with a full buffer: closing politely would wait for them
         connection.transport.abort()
-    await closed
+    if hasattr(server.server, "abort_clients"):  # from Python 3.13 on, which waits for unfinished TLS handshakes too
+        server.server.abort_clients()
+    await asyncio.wait([closed], timeout=SHUTDOWN_SECONDS)
 
 
 async def _talk(connection: ServerConnection, site: Site, sessions: Sessions | None, patience_seconds: float) -> None:

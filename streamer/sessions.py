@@ -138,6 +138,8 @@ class Sessions:
     def __init__(
         self, scheduler: Scheduler, admission: Admission, limits: Limits | None = None, log_text: bool = False
     ) -> None:
+        import soxr  # noqa: F401  # not first by a session, when there may be no file descriptor left to load it
+
         self.admission, self.tally = admission, scheduler.tally
         self.limits = limits or Limits()
         self._log_text = log_text

@@ -8,7 +8,7 @@ import re
 import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ VOICE = (babble(16000 * 4) * 32767).astype("<i2").tobytes()
 
 
 @contextmanager
-def server(streaming: Path, *options: object, **surroundings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(
+    streaming: Path, *options: object, prefix: Sequence[str] = (), **surroundings: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program with --serve on a free port, and the address of its sessions."""
-    command = [*PROGRAM, "--serve", "--model", str(streaming), "--port", "0", *map(str, options)]
+    command = [*prefix, *PROGRAM, "--serve", "--model", str(streaming), "--port", "0", *map(str, options)]
     environment = os.environ | surroundings
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
@@ -127,5 +129,5 @@ def test_what_ends_the_program_is_json_too(streaming: Path, tmp_path: Path) -> N
 def test_a_session_that_is_silent_for_too_long_is_closed(streaming: Path) -> None:
     with server(streaming, "--max-idle", 0.1) as (_, url), connect(url, proxy=None) as client:
         assert [json.loads(client.recv())["type"] for _ in range(2)] == ["hello", "error"]
-        with pytest.raises(ConnectionClosedError, match="no message was sent for 0.1 seconds"):
+        with pytest.raises(ConnectionClosedError, match="no message was sent for"):
             client.recv()
