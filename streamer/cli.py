@@ -56,6 +56,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
     show_default=True,
     help="Sample rate of vosk clients that give none.",
 )
+@click.option("--workers", type=click.IntRange(1), help="With --serve: so many processes share the port.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -80,6 +81,7 @@ def main(
     max_sessions: int,
     max_sessions_per_address: int,
     vosk_rate: int,
+    workers: int | None,
     verbose: bool,
 ) -> None:
     _log(verbose)
@@ -88,13 +90,18 @@ def main(
     if not check:
         _refuse_contradictions(audio, mic, device, rate, form)
         _refuse_to_serve(audio, mic, serve, no_server)
+        _refuse_to_share(audio, mic, serve, workers)
     import asyncio
 
+    from streamer.handover import Door
     from streamer.intake import SourceError
     from streamer.model import ModelError, find, find_lm, load
     from streamer.server import ServerError
 
     try:
+        door = Door.from_environment() if workers else None
+        if workers and door is None and not check:
+            return _share(workers, host, port)
         path = find(model_name)
         model = load(path, None if check else find_lm(lm_name, path), None if check else hotwords)
         if check:
@@ -109,8 +116,9 @@ def main(
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
-        admission = Admission(max_sessions, max_sessions_per_address) if serve else None
-        listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate))
+        shares = workers or 1
+        admission = Admission(-(-max_sessions // shares), -(-max_sessions_per_address // shares)) if serve else None
+        listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate), door)
         try:
             endpointing = Endpointing(pause_seconds=pause)
             asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
@@ -144,6 +152,26 @@ def _refuse_to_serve(audio: tuple[str, ...], mic: bool, serve: bool, no_server: 
         )
     if serve and no_server:
         raise click.UsageError("--serve needs the server: leave out --no-server")
+
+
+def _refuse_to_share(audio: tuple[str, ...], mic: bool, serve: bool, workers: int | None) -> None:
+    import socket
+
+    if workers and (mic or audio or not serve):
+        raise click.UsageError("--workers shares out the clients of --serve: give --serve, and neither --mic nor files")
+    if workers and not hasattr(socket, "send_fds"):
+        raise click.UsageError("--workers hands connections from process to process, which this system cannot")
+
+
+def _share(workers: int, host: str, port: int) -> None:
+    import asyncio
+
+    from streamer.workers import WorkerError, run_workers
+
+    try:
+        asyncio.run(run_workers(workers, host, port))
+    except WorkerError as error:
+        sys.exit(error.status if error.status > 0 else 1)
 
 
 def _microphone(device: str | None) -> Source:

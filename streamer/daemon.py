@@ -16,13 +16,14 @@ import numpy as np
 from streamer.admission import Admission
 from streamer.endpoint import Endpointing
 from streamer.events import Event, Hello
+from streamer.handover import Door
 from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
 from streamer.output import Printer
 from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
-from streamer.server import serve
+from streamer.server import Address, serve
 from streamer.sessions import Limits, Sessions
 
 PATIENCE_SECONDS = 2.0
@@ -41,13 +42,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to serve captions, and with `admission` sessions too; port 0 takes any free one."""
+    """Where to serve captions, and with `admission` sessions too; port 0 takes any free one, a `door` needs none."""
 
     host: str
     port: int
     allowed_origins: tuple[str, ...] = ()
     admission: Admission | None = None
     limits: Limits = field(default_factory=Limits)
+    door: Door | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,21 @@ async def run(
 @contextlib.asynccontextmanager
 async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
     sessions = Sessions(daemon.scheduler, listen.admission, listen.limits) if listen.admission else None
-    origins = listen.allowed_origins
+    origins, door = listen.allowed_origins, listen.door
     if sessions is not None:
         await _measure(daemon.scheduler)
-    async with serve(daemon.hub, listen.host, listen.port, sessions=sessions, allowed_origins=origins) as address:
-        print(f"captions at {address.url}", file=sys.stderr, flush=True)
-        if sessions is not None:
-            print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
+    async with serve(
+        daemon.hub, listen.host, listen.port, sessions=sessions, door=door, allowed_origins=origins
+    ) as address:
+        if door is None or door.announces:
+            _announce(address, sessions is not None)
         yield
+
+
+def _announce(address: Address, sessions: bool) -> None:
+    print(f"captions at {address.url}", file=sys.stderr, flush=True)
+    if sessions:
+        print(f"clients may speak at {address.url.replace('http', 'ws', 1)}/recognize", file=sys.stderr, flush=True)
 
 
 async def _measure(scheduler: Scheduler) -> None:

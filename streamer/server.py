@@ -8,7 +8,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET, socket
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen
@@ -16,6 +16,7 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from streamer.captions import send_captions
+from streamer.handover import Door
 from streamer.hub import Hub
 from streamer.parting import until_closed
 from streamer.recognize import recognize
@@ -56,21 +57,22 @@ async def serve(
     port: int = 8765,
     *,
     sessions: Sessions | None = None,
+    door: Door | None = None,
     allowed_origins: Iterable[str] = (),
     max_clients: int = 200,
     patience_seconds: float = 30.0,
 ) -> AsyncIterator[Address]:
     """Serve the hub until the block is left; port 0 takes any free port; ServerError when it cannot listen.
 
-    With `sessions`, clients may send audio. `allowed_origins` ("https://captions.example.org") may use the server
-    besides itself, under that host name too. A client that accepts no byte for `patience_seconds` is dropped. Close the
-    hub before leaving the block and clients still get what is in their mailboxes; leaving takes less than a second,
-    and the grace of the sessions if there are any.
+    With `sessions`, clients may send audio. With a `door`, connections come from there and not from host and port.
+    `allowed_origins` ("https://captions.example.org") may use the server besides itself, under that host name too. A
+    client that accepts no byte for `patience_seconds` is dropped. Close the hub before leaving the block and clients
+    still get what is in their mailboxes; leaving takes less than a second, and the grace of sessions if there are any.
     """
     site = load_site(hub, host, allowed_origins, max_clients, sessions.admission if sessions else None)
     alive: set[ServerConnection] = set()
     server = await _listen(
-        site, port, alive, functools.partial(_talk, hub=hub, sessions=sessions, patience_seconds=patience_seconds)
+        site, port, door, alive, functools.partial(_talk, hub=hub, sessions=sessions, patience_seconds=patience_seconds)
     )
     try:
         yield Address(host, server.sockets[0].getsockname()[1])
@@ -78,14 +80,15 @@ async def serve(
         await _shut_down(server, alive, hub, sessions)
 
 
-async def _listen(site: Site, port: int, alive: set[ServerConnection], talk: Talk) -> Server:
+async def _listen(site: Site, port: int, door: Door | None, alive: set[ServerConnection], talk: Talk) -> Server:
     try:
         if not site.host:  # which asyncio takes to mean every network
             raise UnicodeError
         server = await listen(
             talk,
-            site.host,
-            port,
+            None if door else site.host,
+            None if door else port,
+            sock=door,
             process_request=functools.partial(_open_door, site=site),
             create_connection=_tracked(alive),
             compression=None,  # captions are small, a compressor for each client is not
@@ -96,14 +99,20 @@ async def _listen(site: Site, port: int, alive: set[ServerConnection], talk: Tal
             server_header=None,
         )
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ServerError(_advice(error, site.host, port)) from error
-    for sock in server.sockets:  # inherited by accepted connections
-        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES)
-        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES)
+        raise ServerError(advice(error, site.host, port)) from error
+    limit_buffers(server.sockets)
     return server
 
 
-def _advice(error: Exception, host: str, port: int) -> str:
+def limit_buffers(sockets: Iterable[socket]) -> None:
+    """Bound what the kernel keeps for each connection that these sockets accept."""
+    for sock in sockets:
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES)
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES)
+
+
+def advice(error: Exception, host: str, port: int) -> str:
+    """Why a server cannot listen there, and what to do."""
     code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, OverflowError):
         return f"there is no port {port}: choose one up to 65535 with --port, or --port 0 for any free one"
