@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,12 +19,29 @@ HELP = """Live captions from a microphone, sound files, standard input or client
   asr-stream sample --realtime            the bundled sample through the live path
   arecord -t raw -f S16_LE -r 16000 | asr-stream - --rate 16000
   asr-stream --serve                      what clients send over WebSockets, each for itself
+  asr-stream relay --help                 captions that another asr-stream publishes
 
 Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
 """
 
 
-@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    """The command, and behind the first word `relay` another one; a file of that name is ./relay."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] != ["relay"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from streamer.cli_relay import relay
+
+        return relay.make_context(f"{info_name} relay", args[1:], parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command(cls=_Command, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("audio", nargs=-1, metavar="[FILE]... | - | sample")
 @click.option("--mic", is_flag=True, help="Listen to a microphone.")
 @click.option(
@@ -45,6 +62,7 @@ Captions go to stdout and, over a WebSocket, to any client; the address of the c
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to serve the captions.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--allow-origin", multiple=True, metavar="URL", help="Let this web page use the server too.")
+@click.option("--publish", metavar="URL", envvar="ASR_STREAM_PUBLISH", help="For relays: redis://HOST:PORT/DB#NAME")
 @click.option("--no-server", is_flag=True, help="Do not serve; stdout only.")
 @click.option("--serve", is_flag=True, help="Recognise what clients send too, until stopped.")
 @click.option("--max-sessions", type=click.IntRange(1), default=500, show_default=True, help="Clients at a time.")
@@ -76,6 +94,7 @@ def main(
     host: str,
     port: int,
     allow_origin: tuple[str, ...],
+    publish: str | None,
     no_server: bool,
     serve: bool,
     max_sessions: int,
@@ -84,15 +103,18 @@ def main(
     workers: int | None,
     verbose: bool,
 ) -> None:
-    _log(verbose)
+    log_to_stderr(verbose)
     if list_devices:
         return _list_devices()
     if not check:
         _refuse_contradictions(audio, mic, device, rate, form)
         _refuse_to_serve(audio, mic, serve, no_server)
         _refuse_to_share(audio, mic, serve, workers)
+        if publish is not None and not (mic or audio):
+            raise click.UsageError("--publish tells what is heard here: give --mic or files with it")
     import asyncio
 
+    from streamer.broker import BrokerError, parse
     from streamer.handover import Door
     from streamer.intake import SourceError
     from streamer.model import ModelError, find, find_lm, load
@@ -101,7 +123,7 @@ def main(
     try:
         door = Door.from_environment() if workers else None
         if workers and door is None and not check:
-            return _share(workers, host, port)
+            return share(workers, host, port)
         path = find(model_name)
         model = load(path, None if check else find_lm(lm_name, path), None if check else hotwords)
         if check:
@@ -121,10 +143,11 @@ def main(
         listen = None if no_server else Listen(host, port, allow_origin, admission, Limits(vosk_rate=vosk_rate), door)
         try:
             endpointing = Endpointing(pause_seconds=pause)
-            asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
+            topic = parse(publish) if publish is not None else None
+            asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing, topic))
         except OutputError as error:
             raise click.ClickException(str(error)) from None
-    except (SourceError, ModelError, ServerError) as error:
+    except (SourceError, ModelError, ServerError, BrokerError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
@@ -163,7 +186,8 @@ def _refuse_to_share(audio: tuple[str, ...], mic: bool, serve: bool, workers: in
         raise click.UsageError("--workers hands connections from process to process, which this system cannot")
 
 
-def _share(workers: int, host: str, port: int) -> None:
+def share(workers: int, host: str, port: int) -> None:
+    """Run so many processes of this command line on one port."""
     import asyncio
 
     from streamer.workers import WorkerError, run_workers
@@ -213,7 +237,8 @@ def _list_devices() -> None:
         click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
 
 
-def _log(verbose: bool) -> None:
+def log_to_stderr(verbose: bool) -> None:
+    """Say what happens, and with `verbose` more of it."""
     import logging
 
     logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamer.admission import Admission
+from streamer.broker import Topic
 from streamer.endpoint import Endpointing
 from streamer.events import Event, Hello
 from streamer.handover import Door
@@ -21,10 +20,12 @@ from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
 from streamer.output import Printer
+from streamer.publish import FLUSH_SECONDS, publishing
 from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
 from streamer.server import Address, serve
 from streamer.sessions import Limits, Sessions
+from streamer.stopping import stop_on_signals
 
 PATIENCE_SECONDS = 2.0
 MEASURE_SECONDS = 10.0
@@ -79,17 +80,21 @@ async def run(
     listen: Listen | None,
     live: bool,
     endpointing: Endpointing,
+    topic: Topic | None = None,
 ) -> None:
     """Caption the sources one after the other until they end or a signal asks to stop; SourceError, ServerError.
 
-    With sessions it goes on until the signal. Whatever happens, open segments are finished, printed and sent before
-    this returns or raises.
+    With a `topic` captions are published there too. With sessions it goes on until the signal. Whatever happens, open
+    segments are finished, printed and sent before this returns or raises.
     """
     admission = listen.admission if listen else None
     async with contextlib.AsyncExitStack() as stack:
         scheduler = Scheduler(model, admission.ran) if admission else Scheduler(model)
         daemon = Daemon(await stack.enter_async_context(scheduler), printer, live, endpointing)
-        _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
+        patience = PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0)
+        stop_on_signals(daemon.stop, patience + (FLUSH_SECONDS if topic else 0))
+        if topic is not None:
+            await stack.enter_async_context(publishing(daemon.hub, topic))
         if listen is not None:
             await stack.enter_async_context(_serving(daemon, listen))
         printing = asyncio.create_task(_print_live(daemon)) if live else None
@@ -137,20 +142,6 @@ async def _measure(scheduler: Scheduler) -> None:
     stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
     await stream.push(noise)
     await stream.finish()
-
-
-def _stop_on_signals(stop: asyncio.Event, patience_seconds: float) -> None:
-    """Ctrl-C and SIGTERM end the run in order, or soon if the reader of stdout neither reads nor leaves."""
-    loop = asyncio.get_running_loop()
-
-    def ask(number: signal.Signals) -> None:
-        stop.set()
-        loop.remove_signal_handler(number)  # the second one ends it at once
-        loop.call_later(patience_seconds, os._exit, 1)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            loop.add_signal_handler(number, ask, number)
 
 
 async def _caption(daemon: Daemon, source: Source) -> None:

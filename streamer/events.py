@@ -100,3 +100,26 @@ def to_json(event: Event, sample_rate: int) -> dict[str, Any]:
         for w in event.words
     ]
     return message | {"words": words}
+
+
+def from_json(message: dict[str, Any], sample_rate: int = 1) -> Event:
+    """The event that `to_json` makes this message of; a Hello brings its own rate. KeyError, ValueError, TypeError."""
+
+    def position(seconds: float) -> int:
+        return round(seconds * sample_rate)
+
+    match message["type"]:
+        case "hello":
+            names = ("model", "language", "sample_rate", "source", "stream", "protocol")
+            return Hello(*(message[name] for name in names))
+        case "gap":
+            return Gap(position(message["start"]), position(message["end"]), message["reason"])
+        case "partial" | "final" as kind:
+            where = message["segment"], position(message["start"]), position(message["end"])
+            if kind == "partial":
+                return Partial(*where, message["text"], message["stable"])
+            words = (
+                Word(w["text"], position(w["start"]), position(w["end"]), w["confidence"]) for w in message["words"]
+            )
+            return Final(*where, message["text"], tuple(words))
+    raise ValueError(f"{message['type']!r} is no type of event")

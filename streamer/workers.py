@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from streamer.handover import CLOSED, READY, VARIABLE, hand_over
 from streamer.server import ServerError, advice, limit_buffers
+from streamer.stopping import stop_on_signals
 
 STEADY_SECONDS = 10.0  # a worker that lived longer than this is started again at once
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 30.0
@@ -70,7 +71,7 @@ async def run_workers(count: int, host: str, port: int) -> None:
     when it does not live long. On the signal all get SIGTERM, and this returns when they have ended.
     """
     crew = Crew(set(), asyncio.Event(), asyncio.Event())
-    _stop_on_signals(crew.stop)
+    stop_on_signals(crew.stop)
     server = await _accept(crew, host, port)
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -183,15 +184,3 @@ async def _either(event: asyncio.Event, *others: asyncio.Future[Any], seconds: f
     waiting = asyncio.ensure_future(event.wait())
     await asyncio.wait([waiting, *others], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    """Ctrl-C and SIGTERM end all in order; the second one ends this process at once, and the workers notice."""
-    loop = asyncio.get_running_loop()
-
-    def ask(number: signal.Signals) -> None:
-        stop.set()
-        loop.remove_signal_handler(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ask, number)
