@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamer.command import log_to_stderr, share
+
 if TYPE_CHECKING:
     from streamer.daemon import Source
 
@@ -186,18 +188,6 @@ def _refuse_to_share(audio: tuple[str, ...], mic: bool, serve: bool, workers: in
         raise click.UsageError("--workers hands connections from process to process, which this system cannot")
 
 
-def share(workers: int, host: str, port: int) -> None:
-    """Run so many processes of this command line on one port."""
-    import asyncio
-
-    from streamer.workers import WorkerError, run_workers
-
-    try:
-        asyncio.run(run_workers(workers, host, port))
-    except WorkerError as error:
-        sys.exit(error.status if error.status > 0 else 1)
-
-
 def _microphone(device: str | None) -> Source:
     from streamer.daemon import Source
     from streamer.sources import read_microphone
@@ -235,14 +225,6 @@ def _list_devices() -> None:
     for device in devices:
         mark = "*" if device.is_default else " "
         click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
-
-
-def log_to_stderr(verbose: bool) -> None:
-    """Say what happens, and with `verbose` more of it."""
-    import logging
-
-    logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)
-    logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 def _close_stdout() -> None:

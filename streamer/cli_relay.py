@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from streamer.command import log_to_stderr, share
+
 HELP = """Serve captions that another asr-stream publishes through a Redis server.
 
 \b
@@ -38,7 +40,6 @@ def relay(
     import asyncio
 
     from streamer.broker import BrokerError, parse
-    from streamer.cli import log_to_stderr, share
     from streamer.handover import Door
     from streamer.relay import Reach, run_relay
     from streamer.server import ServerError

@@ -57,7 +57,7 @@ class Subscription:
             entries = await stream.read(position, wait=not behind)
             for position, fields in entries:
                 run, number = position
-                if number > self._seen.get(run, 0):
+                if number > self._seen.get(run, -1):
                     self._seen[run] = number
                     self._tell(fields)
             if not entries:

@@ -1,0 +1,25 @@
+"""What `asr-stream` and `asr-stream relay` share."""
+
+from __future__ import annotations
+
+import sys
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """Say what happens, and with `verbose` more of it."""
+    import logging
+
+    logging.basicConfig(format="asr-stream: %(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def share(workers: int, host: str, port: int) -> None:
+    """Run so many processes of this command line on one port."""
+    import asyncio
+
+    from streamer.workers import WorkerError, run_workers
+
+    try:
+        asyncio.run(run_workers(workers, host, port))
+    except WorkerError as error:
+        sys.exit(error.status if error.status > 0 else 1)
