@@ -14,7 +14,7 @@ MAX_ENTRIES = 10_000  # that the broker keeps, or a little more
 BATCH_ENTRIES = 100  # few enough that no viewer's mailbox overflows before it is emptied
 BLOCK_MILLISECONDS = 5000  # less than the broker may take to answer
 ANSWER_SECONDS = 10.0  # without an answer the broker counts as away
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 5.0
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 2.0
 EXAMPLE = "redis://broker.example.org:6379/0#main-hall"
 
 log = logging.getLogger("asr_stream")

@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from tiny_model import babble
 from waiting import asynchronous, until
 from websockets.sync.client import connect
 
-from streamer.broker import Topic, parse
+from streamer.broker import BrokerError, Topic, parse
 from streamer.events import Event, Partial
 from streamer.hub import Hub, Mailbox
 from streamer.parting import cancel
@@ -88,16 +89,16 @@ async def test_a_broker_that_dies_and_forgets_everything_costs_no_final_and_doub
     topic, hub = parse(redis.url), Hub()
     async with following(topic) as (_, heard), publishing(hub, topic):
         hub.publish(HELLO)
-        for segment in range(0, 30, 3):
+        for segment in range(0, 12, 3):
             hub.publish(final(segment))
             await until(lambda: final(segment) in heard)  # noqa: B023
             redis.kill()
             hub.publish(final(segment + 1))
             redis.start()
             hub.publish(final(segment + 2))
-        await until(lambda: final(29) in heard)
-        assert heard == [HELLO, *map(final, range(30))]
-        assert await heard_by_a_new_viewer(topic, final(29)) == [HELLO, *map(final, range(10, 30))]
+        await until(lambda: final(11) in heard)
+        assert heard == [HELLO, *map(final, range(12))]
+        assert await heard_by_a_new_viewer(topic, final(11)) == [HELLO, *map(final, range(12))]
         hub.close()
 
 
@@ -281,6 +282,12 @@ def test_what_cannot_work_is_one_sentence(tmp_path: Path, streaming: Path) -> No
     assert "is Redis running there?" in told
     assert "--publish tells what is heard here" in fails("--serve", "--publish", nobody)
     assert "Missing option '--subscribe'" in fails("relay")
+
+
+def test_without_the_redis_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(BrokerError, match=r"pip install 'asr-stream\[redis\]'"):
+        parse("redis://broker.example.org")
 
 
 def test_passwords_are_not_shown() -> None:
