@@ -106,16 +106,13 @@ def nginx(folder: Path, servers: list[Address]) -> Iterator[ssl.SSLContext]:
         ours, count = re.subn(old, new, ours)
         assert count, old
     (folder / "asr-stream.conf").write_text(ours)
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    around = f"daemon off; pid {folder}/pid; error_log stderr notice; events {{}}\n"
-    (folder / "nginx.conf").write_text(
-        f"{around}http {{ access_log off; {temporary} include {folder}/asr-stream.conf; }}\n"
-    )
-    process = subprocess.Popen(
-        [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE
-    )
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    inside = ["access_log off;", *(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)]
+    around = f"daemon off; pid {folder}/pid; error_log stderr notice; events {{}}"
+    whole = f"{around} http {{ {' '.join(inside)} include {folder}/asr-stream.conf; }}"
+    (folder / "nginx.conf").write_text(whole)
+    command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = b""
     while b"start worker process " not in said:  # which it says when it listens
