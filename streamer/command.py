@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import click
+
 
 def log_to_stderr(verbose: bool) -> None:
     """Say what happens, and with `verbose` more of it."""
@@ -22,4 +24,4 @@ def share(workers: int, host: str, port: int) -> None:
     try:
         asyncio.run(run_workers(workers, host, port))
     except WorkerError as error:
-        sys.exit(error.status if error.status > 0 else 1)
+        raise click.ClickException(f"the first worker {error}") from None

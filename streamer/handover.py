@@ -44,7 +44,10 @@ class Door(socket.socket):
 
     def accept(self) -> tuple[socket.socket, Any]:
         """A connection and its address; BlockingIOError when none waits, ConnectionAbortedError when it has gone."""
-        said, descriptors, _, _ = socket.recv_fds(self, 1, 1)
+        try:
+            said, descriptors, _, _ = socket.recv_fds(self, 1, 1)
+        except ConnectionResetError:
+            said = b""
         if not said:  # whoever accepts has died
             asyncio.get_running_loop().remove_reader(self)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -23,11 +24,7 @@ log = logging.getLogger("asr_stream")
 
 
 class WorkerError(Exception):
-    """The first worker could not begin, and has said why; `status` is what it exited with."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"a worker could not begin: status {status}")
-        self.status = status
+    """The first worker could not begin, and has said why if it could."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +73,9 @@ async def run_workers(count: int, host: str, port: int) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         keeping = [asyncio.create_task(_keep(crew, 1, port))]
-        await _either(crew.begun, keeping[0])
+        beginning = asyncio.create_task(crew.begun.wait())
+        await _either(crew.stop, keeping[0], beginning)
+        beginning.cancel()
         if crew.begun.is_set():
             keeping += [asyncio.create_task(_keep(crew, number, port)) for number in range(2, count + 1)]
             await _either(crew.stop, asyncio.gather(*keeping))
@@ -120,17 +119,21 @@ async def _keep(crew: Crew, number: int, port: int) -> None:
     short_lives = 0
     announces = number == 1
     while not crew.stop.is_set():
-        worker = await _live(crew, number, port, announces)
+        try:
+            worker = await _live(crew, number, port, announces)
+            fate, steady = worker.fate(), worker.ready_seconds() > STEADY_SECONDS
+        except OSError as error:  # there are no more processes or file descriptors to be had
+            fate, steady = f"could not be started ({error.strerror})", False
         if crew.stop.is_set():
             return
         if not crew.begun.is_set():
-            raise WorkerError(worker.process.returncode or 0)
+            raise WorkerError(fate)
         announces = False
-        short_lives = 0 if worker.ready_seconds() > STEADY_SECONDS else short_lives + 1
+        short_lives = 0 if steady else short_lives + 1
         seconds = wait_seconds(short_lives)
         again = f", {short_lives} times in a row" if short_lives > 1 else ""
         when = f"in {seconds:g} s" if seconds else "now"
-        log.warning("worker %d %s%s: another one is started %s", number, worker.fate(), again, when)
+        log.warning("worker %d %s%s: another one is started %s", number, fate, again, when)
         await _either(crew.stop, seconds=seconds)
 
 
@@ -165,12 +168,13 @@ async def _live(crew: Crew, number: int, port: int, announces: bool) -> Worker:
 async def _hear(worker: Worker, begun: asyncio.Event) -> None:
     """Follow what a worker says about itself until it says no more."""
     loop = asyncio.get_running_loop()
-    while said := await loop.sock_recv(worker.channel, 4096):
-        worker.connections -= said.count(CLOSED)
-        if READY in said:
-            worker.ready, worker.ready_since = True, loop.time()
-            log.log(logging.INFO if begun.is_set() else logging.DEBUG, "worker %d is ready", worker.number)
-            begun.set()
+    with contextlib.suppress(ConnectionResetError):  # it died with connections that it had not taken
+        while said := await loop.sock_recv(worker.channel, 4096):
+            worker.connections -= said.count(CLOSED)
+            if READY in said:
+                worker.ready, worker.ready_since = True, loop.time()
+                log.log(logging.INFO if begun.is_set() else logging.DEBUG, "worker %d is ready", worker.number)
+                begun.set()
     worker.ready = False
 
 

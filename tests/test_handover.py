@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,15 +75,14 @@ async def test_a_client_that_has_gone_before_it_was_taken_does_no_harm() -> None
 
 
 @asynchronous
-async def test_when_whoever_accepts_dies_the_server_asks_to_stop() -> None:
+async def test_when_whoever_accepts_dies_the_server_asks_to_stop(caplog: pytest.LogCaptureFixture) -> None:
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    import signal
-
     loop.add_signal_handler(signal.SIGTERM, asked.set)
     try:
         async with entrance() as (_, channel, door), serve(hub_of(HELLO), door=door):
-            channel.close()
+            channel.close()  # with what it has not read in it
             await asked.wait()
+            assert caplog.messages == []
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
