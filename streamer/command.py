@@ -24,4 +24,6 @@ def share(workers: int, host: str, port: int) -> None:
     try:
         asyncio.run(run_workers(workers, host, port))
     except WorkerError as error:
-        raise click.ClickException(f"the first worker {error}") from None
+        if error.explained:
+            sys.exit(1)
+        raise click.ClickException(str(error)) from None

@@ -24,7 +24,11 @@ log = logging.getLogger("asr_stream")
 
 
 class WorkerError(Exception):
-    """The first worker could not begin, and has said why if it could."""
+    """The first worker could not begin; `explained` when it has said why itself."""
+
+    def __init__(self, fate: str, explained: bool) -> None:
+        super().__init__(f"the first worker {fate} before it had begun: run the command without --workers to see why")
+        self.explained = explained
 
 
 @dataclass(eq=False, slots=True)
@@ -127,7 +131,7 @@ async def _keep(crew: Crew, number: int, port: int) -> None:
         if crew.stop.is_set():
             return
         if not crew.begun.is_set():
-            raise WorkerError(fate)
+            raise WorkerError(fate, explained=fate == "ended with status 1")
         announces = False
         short_lives = 0 if steady else short_lives + 1
         seconds = wait_seconds(short_lives)
