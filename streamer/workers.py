@@ -125,13 +125,17 @@ async def _keep(crew: Crew, number: int, port: int) -> None:
     while not crew.stop.is_set():
         try:
             worker = await _live(crew, number, port, announces)
-            fate, steady = worker.fate(), worker.ready_seconds() > STEADY_SECONDS
+            fate, steady, explained = (
+                worker.fate(),
+                worker.ready_seconds() > STEADY_SECONDS,
+                worker.process.returncode == 1,
+            )
         except OSError as error:  # there are no more processes or file descriptors to be had
-            fate, steady = f"could not be started ({error.strerror})", False
+            fate, steady, explained = f"could not be started ({error.strerror})", False, False
         if crew.stop.is_set():
             return
         if not crew.begun.is_set():
-            raise WorkerError(fate, explained=fate == "ended with status 1")
+            raise WorkerError(fate, explained)
         announces = False
         short_lives = 0 if steady else short_lives + 1
         seconds = wait_seconds(short_lives)
