@@ -49,9 +49,13 @@ def parse(address: str) -> Topic:
     if parts.scheme not in ("redis", "rediss", "unix") or not complete:
         raise BrokerError(f"{address!r} is not the address of a Redis server: write it like {EXAMPLE}")
     try:
-        import redis  # noqa: F401
+        import redis
     except ImportError:
         raise BrokerError("redis is not installed: type  pip install 'asr-stream[redis]'") from None
+    try:
+        redis.Redis.from_url(url).connection_pool.make_connection()  # does not connect yet
+    except (ValueError, TypeError) as error:
+        raise BrokerError(f"the address of the Redis server has a part that it cannot have: {error}") from None
     return Topic(url, f"asr-stream:{name or 'captions'}")
 
 

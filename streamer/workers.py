@@ -125,13 +125,11 @@ async def _keep(crew: Crew, number: int, port: int) -> None:
     while not crew.stop.is_set():
         try:
             worker = await _live(crew, number, port, announces)
-            fate, steady, explained = (
-                worker.fate(),
-                worker.ready_seconds() > STEADY_SECONDS,
-                worker.process.returncode == 1,
-            )
+            fate, steady = worker.fate(), worker.ready_seconds() > STEADY_SECONDS
+            explained = worker.process.returncode == 1
         except OSError as error:  # there are no more processes or file descriptors to be had
-            fate, steady, explained = f"could not be started ({error.strerror})", False, False
+            fate, steady = f"could not be started ({error.strerror})", False
+            explained = False
         if crew.stop.is_set():
             return
         if not crew.begun.is_set():
