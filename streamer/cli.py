@@ -64,7 +64,13 @@ class _Command(click.Command):
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to serve the captions.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--allow-origin", multiple=True, metavar="URL", help="Let this web page use the server too.")
-@click.option("--publish", metavar="URL", envvar="ASR_STREAM_PUBLISH", help="For relays: redis://HOST:PORT/DB#NAME")
+@click.option(
+    "--publish",
+    metavar="URL",
+    envvar="ASR_STREAM_PUBLISH",
+    show_envvar=True,
+    help="Tell relays too: redis://HOST:PORT/DB#NAME",
+)
 @click.option("--no-server", is_flag=True, help="Do not serve; stdout only.")
 @click.option("--serve", is_flag=True, help="Recognise what clients send too, until stopped.")
 @click.option("--max-sessions", type=click.IntRange(1), default=500, show_default=True, help="Clients at a time.")

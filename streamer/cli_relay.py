@@ -20,7 +20,12 @@ Viewers find the same caption page and the same WebSocket as at the first one.
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--subscribe", metavar="URL", required=True, envvar="ASR_STREAM_SUBSCRIBE", help="redis://HOST:PORT/DB#NAME"
+    "--subscribe",
+    metavar="URL",
+    required=True,
+    envvar="ASR_STREAM_SUBSCRIBE",
+    show_envvar=True,
+    help="What --publish was given: redis://HOST:PORT/DB#NAME",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to serve the captions.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")

@@ -277,6 +277,7 @@ def test_what_cannot_work_is_one_sentence(tmp_path: Path, streaming: Path) -> No
     nobody = f"unix://{tmp_path}/nobody.sock"
     assert "write it like redis://" in fails("relay", "--subscribe", "broker.example.org")
     assert "write it like redis://" in fails("sample", "--publish", "redis://:secret@host:port")
+    assert "has a part that it cannot have" in fails("relay", "--subscribe", "redis://broker?color=red")
     told = fails("relay", "--subscribe", nobody)
     assert "does not answer" in told
     assert "is Redis running there?" in told
