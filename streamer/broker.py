@@ -47,7 +47,8 @@ def parse(address: str) -> Topic:
     except ValueError:  # a port that is no number
         complete = None
     if parts.scheme not in ("redis", "rediss", "unix") or not complete:
-        raise BrokerError(f"{address!r} is not the address of a Redis server: write it like {EXAMPLE}")
+        shown = address.rpartition("@")[2]  # without a password
+        raise BrokerError(f"{shown!r} is not the address of a Redis server: write it like {EXAMPLE}")
     try:
         import redis
     except ImportError:

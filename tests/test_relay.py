@@ -276,7 +276,9 @@ def test_a_relay_may_have_workers_who_all_tell_the_same(redis: Redis, streaming:
 def test_what_cannot_work_is_one_sentence(tmp_path: Path, streaming: Path) -> None:
     nobody = f"unix://{tmp_path}/nobody.sock"
     assert "write it like redis://" in fails("relay", "--subscribe", "broker.example.org")
-    assert "write it like redis://" in fails("sample", "--publish", "redis://:secret@host:port")
+    told = fails("sample", "--publish", "redis://:secret@host:port")
+    assert "'host:port' is not the address of a Redis server: write it like redis://" in told
+    assert "secret" not in told
     assert "has a part that it cannot have" in fails("relay", "--subscribe", "redis://broker?color=red")
     told = fails("relay", "--subscribe", nobody)
     assert "does not answer" in told
