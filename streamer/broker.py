@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import urlsplit
 
 MAX_ENTRIES = 10_000  # that the broker keeps, or a little more
 BATCH_ENTRIES = 100  # few enough that no viewer's mailbox overflows before it is emptied
@@ -40,7 +40,7 @@ class Topic:
 
 def parse(address: str) -> Topic:
     """A topic from redis://HOST:PORT/DB#NAME (rediss: with TLS; unix:///PATH#NAME); BrokerError."""
-    url, name = urldefrag(address)
+    url, _, name = address.partition("#")
     try:
         parts = urlsplit(url)
         complete = parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0

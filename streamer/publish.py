@@ -24,9 +24,9 @@ log = logging.getLogger("asr_stream")
 class Publisher:
     """One run's events on their way to the broker, whatever happens to that."""
 
-    def __init__(self, topic: Topic, outbox: Outbox | None = None) -> None:
+    def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self.outbox = outbox or Outbox()
+        self.outbox = Outbox()
         self._news = asyncio.Event()
         self._ended = False
         self._run = 0

@@ -70,7 +70,7 @@ class Subscription:
             if not isinstance(hello, Hello):
                 raise ValueError
             event = from_json(json.loads(fields[b"event"]), hello.sample_rate)
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError):
             log.warning("an entry of %s at the broker is no caption: it is left out", self._topic.key)
             return
         if hello != self._hello:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.events import Event, Final, Gap, Hello, Partial, Word, from_json, to_json
 
-positions = st.integers(0, 10**10)
+positions = st.integers(0, 10**12)
 segments = st.integers(0, 10**6)
 texts = st.text()
 words = st.lists(st.builds(Word, texts, positions, positions, st.floats(0, 1))).map(tuple)
@@ -25,9 +28,29 @@ def test_what_is_read_from_json_says_the_same_in_json(event: Event, rate: int) -
     assert type(from_json(message, rate)) is type(event)
 
 
-@pytest.mark.parametrize(
-    "message", [{}, {"type": "song"}, {"type": "final", "segment": 1}, {"type": "gap", "start": "x"}]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2),
+    max_leaves=3,
 )
-def test_what_is_no_event_is_refused(message: dict[str, object]) -> None:
-    with pytest.raises((KeyError, ValueError, TypeError)):
+FIELDS = [to_json(event, 16000) for event in (
+    Partial(1, 2, 3, "a", 1), Final(1, 2, 3, "a", (Word("a", 2, 3, 0.5),)), Gap(1, 2, "b"), Hello("m", "en", 8000, "s"),
+)]  # fmt: skip
+
+
+@given(st.sampled_from(FIELDS), st.data())
+def test_a_message_with_a_field_that_makes_no_sense_is_refused_or_is_an_event(
+    message: dict[str, Any], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(message)))
+    broken = message | {name: data.draw(json_values)}
+    with contextlib.suppress(ValueError):
+        to_json(from_json(broken, 16000), 16000)
+    with pytest.raises(ValueError, match="no"):
+        from_json({key: value for key, value in message.items() if key != name}, 16000)
+
+
+@pytest.mark.parametrize("message", [None, [], "final", {}, {"type": "song"}, {"type": ["final"]}])
+def test_what_is_no_event_is_refused(message: object) -> None:
+    with pytest.raises(ValueError, match="no type"):
         from_json(message, 16000)
