@@ -6,12 +6,14 @@ Starts a relay, as many viewers, and a publisher of the bundled sample in real t
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import resource
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -31,13 +33,15 @@ async def main(broker: str, count: int) -> None:
     seen = await watch(f"ws://{found.group(1)}/captions", count, topic)
     relay.send_signal(signal.SIGTERM)
     _, _, used = os.wait4(relay.pid, 0)
-    print(f"{count} viewers, {min(seen)} to {max(seen)} messages each in 18 s of speech")
+    for kind in ("final", "partial"):
+        counts = [viewer[kind] for viewer in seen]
+        print(f"{count} viewers got {min(counts)} to {max(counts)} {kind}s each in 18 s of speech")
     print(f"the relay: {used.ru_utime + used.ru_stime:.1f} s of CPU in all, {used.ru_maxrss / 1024:.0f} MB of memory")
 
 
-async def watch(url: str, count: int, topic: str) -> list[int]:
-    """How many messages each viewer got of the sample."""
-    seen = [0] * count
+async def watch(url: str, count: int, topic: str) -> list[Counter[str]]:
+    """How many messages of each type every viewer got of the sample."""
+    seen: list[Counter[str]] = [Counter() for _ in range(count)]
     places = asyncio.Semaphore(HANDSHAKES)
 
     async def join() -> ClientConnection:
@@ -45,8 +49,8 @@ async def watch(url: str, count: int, topic: str) -> list[int]:
             return await connect(url, proxy=None, compression=None, max_queue=None)
 
     async def look(number: int, viewer: ClientConnection) -> None:
-        async for _ in viewer:
-            seen[number] += 1
+        async for message in viewer:
+            seen[number][json.loads(message)["type"]] += 1
 
     viewers = await asyncio.gather(*(join() for _ in range(count)))
     looking = [asyncio.create_task(look(*each)) for each in enumerate(viewers)]
