@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages bench bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
+.PHONY: run test lint portaudio system-packages bench bench-viewers bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
 
 run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -53,14 +53,18 @@ portaudio: .venv/installed
 	            || echo "libportaudio2 could not be installed: the microphone will not work"; \
 	    else echo "for the microphone type:  sudo apt-get install libportaudio2"; fi; }
 
-# What the tests use when it is there: a virtual microphone, a browser, ffmpeg.
+# What the tests use when it is there: a virtual microphone, a browser, ffmpeg, a broker, a proxy.
 system-packages:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv libportaudio2 libasound2-plugins \
-	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng openssl >/dev/null
+	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng redis-server nginx-light openssl systemd >/dev/null
 
 bench: .venv/installed
 	@PYTHONPATH=. $(RUN) bench/speed.py
+
+# With BROKER=redis://… of a Redis server of your own.
+bench-viewers: .venv-test/installed
+	@$(TEST) -m bench.viewers "$(BROKER)" 1000
 
 bench-training: .venv-test/installed
 	@PYTHONPATH=. $(TEST) bench/training.py

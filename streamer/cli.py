@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamer.cli_serve import Failure, open_door, serve_options
+from streamer.cli_serve import Failure, door_options, open_door, session_limits, session_options
+from streamer.command import share
 from streamer.journal import start_log
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ HELP = """Live captions from a microphone, sound files, standard input or client
   arecord -t raw -f S16_LE -r 16000 | asr-stream - --rate 16000
   asr-stream --serve                      what clients send over WebSockets, each for itself
   asr-stream --wyoming tcp://127.0.0.1:10300    what Home Assistant sends
+  asr-stream relay --help                 captions that another asr-stream publishes
 
 Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
 """
@@ -43,7 +45,23 @@ def _wyoming(context: click.Context, option: click.Parameter, value: str | None)
     return host, port
 
 
-@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    """The command, and behind the first word `relay` another one; a file of that name is ./relay."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] != ["relay"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from streamer.cli_relay import relay
+
+        return relay.make_context(f"{info_name} relay", args[1:], parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return super().invoke(ctx) if ctx.command is self else ctx.command.invoke(ctx)
+
+
+@click.command(cls=_Command, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("audio", nargs=-1, metavar="[FILE]... | - | sample")
 @click.option("--mic", is_flag=True, help="Listen to a microphone.")
 @click.option(
@@ -64,6 +82,13 @@ def _wyoming(context: click.Context, option: click.Parameter, value: str | None)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to serve the captions.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0 takes any free port.")
 @click.option("--allow-origin", multiple=True, metavar="URL", help="Let this web page use the server too.")
+@click.option(
+    "--publish",
+    metavar="URL",
+    envvar="ASR_STREAM_PUBLISH",
+    show_envvar=True,
+    help="Tell relays too: redis://HOST:PORT/DB#NAME",
+)
 @click.option("--no-server", is_flag=True, help="Do not serve; stdout only.")
 @click.option("--serve", is_flag=True, help="Recognise what clients send too, until stopped.")
 @click.option("--max-sessions", type=click.IntRange(1), default=500, show_default=True, help="Clients at a time.")
@@ -78,7 +103,9 @@ def _wyoming(context: click.Context, option: click.Parameter, value: str | None)
 @click.option(
     "--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="Serve Home Assistant there; implies --serve."
 )
-@serve_options
+@click.option("--workers", type=click.IntRange(1), help="With --serve: so many processes share the port.")
+@session_options
+@door_options
 @click.option("-v", "--verbose", is_flag=True, help="Log more on stderr.")
 @click.version_option(package_name="asr-stream")
 def main(
@@ -98,12 +125,14 @@ def main(
     host: str,
     port: int,
     allow_origin: tuple[str, ...],
+    publish: str | None,
     no_server: bool,
     serve: bool,
     max_sessions: int,
     max_sessions_per_address: int,
     vosk_rate: int,
     wyoming: tuple[str, int] | None,
+    workers: int | None,
     verbose: bool,
     **guard: Any,
 ) -> None:
@@ -114,13 +143,21 @@ def main(
     if not check:
         _refuse_contradictions(audio, mic, device, rate, form)
         _refuse_to_serve(audio, mic, serve, no_server)
+        _refuse_to_share(audio, mic, serve, wyoming, workers)
+        if publish is not None and not (mic or audio):
+            raise click.UsageError("--publish tells what is heard here: give --mic or files with it")
     import asyncio
 
+    from streamer.broker import BrokerError, parse
+    from streamer.handover import Door
     from streamer.intake import SourceError
     from streamer.model import ModelError, find, find_lm, load
     from streamer.server import ServerError
 
     try:
+        door = Door.from_environment() if workers else None
+        if workers and door is None and not check:
+            return share(workers, host, port)
         path = find(model_name)
         model = load(path, None if check else find_lm(lm_name, path), None if check else hotwords)
         if check:
@@ -134,20 +171,20 @@ def main(
 
         sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
-        admission = Admission(max_sessions, max_sessions_per_address) if serve else None
-        listen = (
-            None
-            if no_server
-            else Listen(
-                host, port, allow_origin, admission, wyoming=wyoming, **open_door(host, serve, guard, vosk_rate)
-            )
-        )
+        shares = workers or 1
+        admission = Admission(-(-max_sessions // shares), -(-max_sessions_per_address // shares)) if serve else None
+        listen = None
+        if not no_server:
+            token, tls = open_door(host, guard, serve, warns=door is None or door.announces)
+            limits = session_limits(guard, vosk_rate)
+            listen = Listen(host, port, allow_origin, admission, limits, door, token, tls, guard["log_text"], wyoming)
         try:
             endpointing = Endpointing(pause_seconds=pause)
-            asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing))
+            topic = parse(publish) if publish is not None else None
+            asyncio.run(run(model, sources, printer, listen, mic or realtime, endpointing, topic))
         except OutputError as error:
             raise Failure(str(error)) from None
-    except (SourceError, ModelError, ServerError) as error:
+    except (SourceError, ModelError, ServerError, BrokerError) as error:
         raise Failure(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
@@ -175,6 +212,19 @@ def _refuse_to_serve(audio: tuple[str, ...], mic: bool, serve: bool, no_server: 
         )
     if serve and no_server:
         raise click.UsageError("--serve needs the server: leave out --no-server")
+
+
+def _refuse_to_share(
+    audio: tuple[str, ...], mic: bool, serve: bool, wyoming: tuple[str, int] | None, workers: int | None
+) -> None:
+    import socket
+
+    if workers and wyoming is not None:
+        raise click.UsageError("--wyoming is served by one process: leave out --workers")
+    if workers and (mic or audio or not serve):
+        raise click.UsageError("--workers shares out the clients of --serve: give --serve, and neither --mic nor files")
+    if workers and not hasattr(socket, "send_fds"):
+        raise click.UsageError("--workers hands connections from process to process, which this system cannot")
 
 
 def _microphone(device: str | None) -> Source:

@@ -1,22 +1,30 @@
-"""The options of `asr-stream` that say who may use the server, for how long, and what is logged of it."""
+"""The options that say who may use a server, for how long, and what is logged of it."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from ssl import SSLContext
+from typing import IO, TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from streamer.sessions import Limits
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 SECONDS = click.FloatRange(min=0, min_open=True)
 
-_OPTIONS = (
+_DOOR = (
     click.option("--token", envvar="ASR_STREAM_TOKEN", show_envvar=True, help="Let in only who knows this word."),
     click.option("--token-file", type=FILE, help="A file with the token, so that no list of processes shows it."),
     click.option("--tls-cert", type=FILE, help="Speak TLS with this certificate (PEM, with those it rests on)."),
     click.option("--tls-key", type=FILE, help="The key of the certificate (PEM)."),
+    click.option("--log-json", is_flag=True, help="Log JSON on stderr, one object a line."),
+)
+_SESSIONS = (
     click.option(
         "--max-idle", type=SECONDS, default=3600, show_default=True, help="Seconds without audio in a session."
     ),
@@ -25,9 +33,10 @@ _OPTIONS = (
         type=click.FloatRange(1),
         help="Times real time that a session's audio is taken.  [default: as fast as there is time]",
     ),
-    click.option("--log-json", is_flag=True, help="Log JSON on stderr, one object a line."),
     click.option("--log-text", is_flag=True, help="Log what the clients of sessions say, too."),
 )
+
+Command = Callable[..., Any]
 
 
 class Failure(click.ClickException):
@@ -37,27 +46,43 @@ class Failure(click.ClickException):
         logging.getLogger("asr_stream").error("%s", self.message)
 
 
-def serve_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add these options to a command, which gets them by name."""
-    for option in reversed(_OPTIONS):
+def door_options(command: Command) -> Command:
+    """Add the options of who may come in to a command, which gets them by name."""
+    return _add(_DOOR, command)
+
+
+def session_options(command: Command) -> Command:
+    """Add the options of what a session may do."""
+    return _add(_SESSIONS, command)
+
+
+def _add(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def open_door(host: str, sessions: bool, options: dict[str, Any], vosk_rate: int) -> dict[str, Any]:
-    """What these options make of a daemon's Listen; Failure when a token or certificate cannot be used."""
-    import math
+def open_door(host: str, options: dict[str, Any], sessions: bool, warns: bool) -> tuple[str | None, SSLContext | None]:
+    """The token and the TLS that these options ask for; Failure when they cannot be used.
 
+    Where the server is open to other machines this is said, if it `warns`.
+    """
     from streamer.access import AccessError, exposure, load_tls, load_token
-    from streamer.sessions import Limits
 
     try:
         token = load_token(options["token"], options["token_file"])
         tls = load_tls(options["tls_cert"], options["tls_key"])
     except AccessError as error:
         raise Failure(str(error)) from None
-    if danger := exposure(host, token, tls, sessions):
+    danger = exposure(host, token, tls, sessions)
+    if danger and warns:
         logging.getLogger("asr_stream").warning("%s", danger)
-    speed, idle = options["max_speed"] or math.inf, options["max_idle"]
-    limits = Limits(mute_seconds=idle, max_speed=speed, vosk_rate=vosk_rate)
-    return {"token": token, "tls": tls, "limits": limits, "log_text": options["log_text"]}
+    return token, tls
+
+
+def session_limits(options: dict[str, Any], vosk_rate: int) -> Limits:
+    """The bounds of sessions that these options ask for."""
+    from streamer.sessions import Limits
+
+    speed = options["max_speed"] or math.inf
+    return Limits(mute_seconds=options["max_idle"], max_speed=speed, vosk_rate=vosk_rate)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
-import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -15,16 +13,20 @@ from ssl import SSLContext
 import numpy as np
 
 from streamer.admission import Admission
+from streamer.broker import Topic
 from streamer.endpoint import Endpointing
 from streamer.events import Event, Gap, Hello
+from streamer.handover import Door
 from streamer.hub import Hub
 from streamer.intake import Lost
 from streamer.model import AcousticModel
 from streamer.output import OutputError, Printer
+from streamer.publish import FLUSH_SECONDS, publishing
 from streamer.recognizer import Floats, Recognizer
 from streamer.scheduler import Scheduler
-from streamer.server import serve
+from streamer.server import announce, serve
 from streamer.sessions import Limits, Sessions
+from streamer.stopping import stop_on_signals
 from streamer.tally import Tally
 from streamer.wyoming import serve_wyoming
 
@@ -46,14 +48,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to serve captions, and with `admission` sessions too, `wyoming` ones there; port 0 takes any free one.
-    `log_text` logs what the clients of sessions say."""
+    """Where to serve captions, and with `admission` sessions too, `wyoming` ones there; port 0 takes any free one, a
+    `door` needs none. `log_text` logs what the clients of sessions say."""
 
     host: str
     port: int
     allowed_origins: tuple[str, ...] = ()
     admission: Admission | None = None
     limits: Limits = field(default_factory=Limits)
+    door: Door | None = None
     token: str | None = None
     tls: SSLContext | None = None
     log_text: bool = False
@@ -106,11 +109,12 @@ async def run(
     listen: Listen | None,
     live: bool,
     endpointing: Endpointing,
+    topic: Topic | None = None,
 ) -> None:
     """Caption the sources one after the other until they end or a signal asks to stop; SourceError, ServerError.
 
-    With sessions it goes on until the signal. Whatever happens, open segments are finished, printed and sent before
-    this returns or raises.
+    With a `topic` captions are published there too. With sessions it goes on until the signal. Whatever happens, open
+    segments are finished, printed and sent before this returns or raises.
     """
     admission = listen.admission if listen else None
     async with contextlib.AsyncExitStack() as stack:
@@ -118,7 +122,10 @@ async def run(
         await stack.enter_async_context(scheduler)
         serves = listen is not None and (live or admission is not None)
         daemon = Daemon(scheduler, printer, live, serves, endpointing, Hub(dropped=scheduler.tally.drop_partial))
-        _stop_on_signals(daemon.stop, PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0))
+        patience = PATIENCE_SECONDS + (listen.limits.grace_seconds if listen and admission else 0)
+        stop_on_signals(daemon.stop, patience + (FLUSH_SECONDS if topic else 0))
+        if topic is not None:
+            await stack.enter_async_context(publishing(daemon.hub, topic))
         if listen is not None:
             await stack.enter_async_context(_serving(daemon, listen))
         printing = asyncio.create_task(_print_live(daemon)) if live else None
@@ -152,18 +159,17 @@ async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
             listen.host,
             listen.port,
             sessions=sessions,
+            door=listen.door,
             allowed_origins=listen.allowed_origins,
             token=listen.token,
             tls=listen.tls,
             tally=scheduler.tally,
         )
         address = await stack.enter_async_context(serving)  # is left first, and drains the sessions
-        hint = " (add ?token= and the token)" if listen.token else ""
-        log.info("captions at %s%s", address.url, hint)
-        if sessions is not None:
-            log.info("clients may speak at %s/recognize", address.url.replace("http", "ws", 1))
-        if wyoming is not None:
-            log.info("Wyoming clients may speak at %s", wyoming)
+        if listen.door is None or listen.door.announces:
+            announce(address, listen.token is not None, sessions is not None)
+            if wyoming is not None:
+                log.info("Wyoming clients may speak at %s", wyoming)
         yield
 
 
@@ -177,20 +183,6 @@ async def _measure(scheduler: Scheduler) -> None:
     await stream.push(noise)
     await stream.finish()
     scheduler.tally = tally
-
-
-def _stop_on_signals(stop: asyncio.Event, patience_seconds: float) -> None:
-    """Ctrl-C and SIGTERM end the run in order, or soon if the reader of stdout neither reads nor leaves."""
-    loop = asyncio.get_running_loop()
-
-    def ask(number: signal.Signals) -> None:
-        stop.set()
-        loop.remove_signal_handler(number)  # the second one ends it at once
-        loop.call_later(patience_seconds, os._exit, 1)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            loop.add_signal_handler(number, ask, number)
 
 
 async def _caption(daemon: Daemon, source: Source) -> None:

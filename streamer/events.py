@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PROTOCOL = 1
+MAX_SECONDS = 1e9  # in a message that is read: thirty years
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +101,44 @@ def to_json(event: Event, sample_rate: int) -> dict[str, Any]:
         for w in event.words
     ]
     return message | {"words": words}
+
+
+def from_json(message: Any, sample_rate: int = 1) -> Event:
+    """The event that `to_json` makes this message of; a Hello brings its own rate. ValueError when there is none."""
+    match _field(message, "type", str):
+        case "hello":
+            names = {"model": str, "language": str, "sample_rate": int, "source": str, "stream": str, "protocol": int}
+            hello = Hello(*(_field(message, name, kind) for name, kind in names.items()))
+            if hello.sample_rate <= 0:
+                raise ValueError("a hello has no sample rate")
+            return hello
+        case "gap":
+            return Gap(*_positions(message, sample_rate), _field(message, "reason", str))
+        case "partial":
+            start, end = _positions(message, sample_rate)
+            segment, stable = _field(message, "segment", int), _field(message, "stable", int)
+            return Partial(segment, start, end, _field(message, "text", str), stable)
+        case "final":
+            start, end = _positions(message, sample_rate)
+            words = [
+                Word(_field(word, "text", str), *_positions(word, sample_rate), _field(word, "confidence", float))
+                for word in _field(message, "words", list)
+            ]
+            return Final(_field(message, "segment", int), start, end, _field(message, "text", str), tuple(words))
+    raise ValueError(f"{message['type']!r} is no type of event")
+
+
+def _positions(message: Any, sample_rate: int) -> tuple[int, int]:
+    """Start and end in samples."""
+    start, end = _field(message, "start", float), _field(message, "end", float)
+    if not 0 <= start <= MAX_SECONDS or not 0 <= end <= MAX_SECONDS:  # infinite, or no number at all
+        raise ValueError("a message has times that cannot be")
+    return round(start * sample_rate), round(end * sample_rate)
+
+
+def _field(message: Any, name: str, kind: type) -> Any:
+    """A field of a message, where it is of this kind; a whole number is a float too."""
+    value = message.get(name) if isinstance(message, dict) else None
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise ValueError(f"a message has no {name}")
+    return value

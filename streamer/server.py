@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET, socket
 from ssl import SSLContext
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -20,6 +20,7 @@ from websockets.http11 import Request, Response
 from streamer.access import Access, authority, choose_subprotocol
 from streamer.captions import send_captions
 from streamer.connection import Connection, tracked
+from streamer.handover import Door
 from streamer.hub import Hub
 from streamer.journal import current_session
 from streamer.parting import until_closed
@@ -59,6 +60,13 @@ class Address:
         return f"{'https' if self.tls else 'http'}://{authority(name, self.port, self.tls)}"
 
 
+def announce(address: Address, token: bool, sessions: bool = False) -> None:
+    """Tell the user where the server is."""
+    log.info("captions at %s%s", address.url, " (add ?token= and the token)" if token else "")
+    if sessions:
+        log.info("clients may speak at %s/recognize", address.url.replace("http", "ws", 1))
+
+
 @asynccontextmanager
 async def serve(
     hub: Hub,
@@ -66,6 +74,7 @@ async def serve(
     port: int = 8765,
     *,
     sessions: Sessions | None = None,
+    door: Door | None = None,
     allowed_origins: Iterable[str] = (),
     token: str | None = None,
     tls: SSLContext | None = None,
@@ -76,18 +85,19 @@ async def serve(
 ) -> AsyncIterator[Address]:
     """Serve the hub until the block is left; port 0 takes any free port; ServerError when it cannot listen.
 
-    With `sessions`, clients may send audio. `allowed_origins` ("https://captions.example.org") may use the server
-    besides itself, under that host name too; who has to know the `token` and what is counted in the `tally`, see
-    access.py and tally.py. A client that accepts no byte for `patience_seconds` is dropped, and one that has not said
-    what it wants after `handshake_seconds`. Close the hub before leaving the block and clients still get what is in
-    their mailboxes; leaving takes less than a second, and the grace of the sessions if there are any.
+    With `sessions`, clients may send audio. With a `door`, connections come from there and not from host and port.
+    `allowed_origins` ("https://captions.example.org") may use the server besides itself, under that host name too; who
+    has to know the `token` and what is counted in the `tally`, see access.py and tally.py. A client that accepts no
+    byte for `patience_seconds` is dropped, and one that has not said what it wants after `handshake_seconds`. Close the
+    hub before leaving the block and clients still get what is in their mailboxes; leaving takes less than a second,
+    and the grace of the sessions if there are any.
     """
     access = Access(host, frozenset(origin.lower().rstrip("/") for origin in allowed_origins), token, tls)
     tally = tally or (sessions.tally if sessions else Tally())
     site = load_site(hub, access, max_clients, sessions.admission if sessions else None, tally)
     alive: set[Connection] = set()
     talk = functools.partial(_talk, site=site, sessions=sessions, patience_seconds=patience_seconds)
-    server = await _listen(site, port, alive, talk, sessions, handshake_seconds)
+    server = await _listen(site, port, door, alive, talk, sessions, handshake_seconds)
     try:
         yield Address(host, server.sockets[0].getsockname()[1], tls is not None)
     finally:
@@ -95,7 +105,13 @@ async def serve(
 
 
 async def _listen(
-    site: Site, port: int, alive: set[Connection], talk: Talk, sessions: Sessions | None, handshake_seconds: float
+    site: Site,
+    port: int,
+    door: Door | None,
+    alive: set[Connection],
+    talk: Talk,
+    sessions: Sessions | None,
+    handshake_seconds: float,
 ) -> Server:
     host, tls = site.access.host, site.access.tls
     try:
@@ -103,8 +119,9 @@ async def _listen(
             raise UnicodeError
         server = await listen(
             talk,
-            host,
-            port,
+            None if door else host,
+            None if door else port,
+            sock=door,
             ssl=tls,
             ssl_handshake_timeout=handshake_seconds if tls else None,
             open_timeout=handshake_seconds,
@@ -119,14 +136,20 @@ async def _listen(
             server_header=None,
         )
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ServerError(_advice(error, host, port)) from error
-    for sock in server.sockets:  # inherited by accepted connections
-        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES)
-        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES)
+        raise ServerError(advice(error, host, port)) from error
+    limit_buffers(server.sockets)
     return server
 
 
-def _advice(error: Exception, host: str, port: int) -> str:
+def limit_buffers(sockets: Iterable[socket]) -> None:
+    """Bound what the kernel keeps for each connection that these sockets accept."""
+    for sock in sockets:
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES)
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES)
+
+
+def advice(error: Exception, host: str, port: int) -> str:
+    """Why a server cannot listen there, and what to do."""
     code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, OverflowError):
         return f"there is no port {port}: choose one up to 65535 with --port, or --port 0 for any free one"

@@ -331,6 +331,14 @@ def test_a_full_disk_is_one_sentence(talk: Path, streaming: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_nothing_is_written_down_for_others_to_collect(talk: Path, streaming: Path, tmp_path: Path) -> None:
+    """ONNX Runtime, left to itself, keeps a device id and a queue of reports in the home folder."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    command = [*PROGRAM, str(talk), "--model", str(streaming), *QUIET]
+    subprocess.run(command, env=env | {"HOME": str(tmp_path)}, capture_output=True, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_a_file_name_may_be_any_bytes(talk: Path, streaming: Path, tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
     Path(os.fsdecode(name)).write_bytes(talk.read_bytes())
