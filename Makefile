@@ -53,11 +53,11 @@ portaudio: .venv/installed
 	            || echo "libportaudio2 could not be installed: the microphone will not work"; \
 	    else echo "for the microphone type:  sudo apt-get install libportaudio2"; fi; }
 
-# What the tests use when it is there: a virtual microphone, a browser, ffmpeg, a broker, a proxy.
+# What the tests use when it is there: a virtual microphone, a browser, ffmpeg, a broker, proxies.
 system-packages:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv libportaudio2 libasound2-plugins \
-	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng redis-server nginx-light openssl systemd >/dev/null
+	    pulseaudio pulseaudio-utils chromium ffmpeg espeak-ng redis-server nginx-light haproxy openssl systemd >/dev/null
 
 bench: .venv/installed
 	@PYTHONPATH=. $(RUN) bench/speed.py

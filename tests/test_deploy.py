@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -11,8 +12,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from streamer.scheduler import Scheduler
 from streamer.server import Address, serve
 from streamer.sessions import Sessions
 
+Proxy = Callable[[Path, list[Address]], AbstractContextManager[ssl.SSLContext]]
 DEPLOY = Path(__file__).parent.parent / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
 NAME = "captions.example.org"
-NGINX, OPENSSL, ANALYZE = shutil.which("nginx"), shutil.which("openssl"), shutil.which("systemd-analyze")
+NGINX, HAPROXY, OPENSSL = map(shutil.which, ("nginx", "haproxy", "openssl"))
+ANALYZE = shutil.which("systemd-analyze")
 HADOLINT = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
 
 
@@ -89,28 +92,40 @@ def tiny(streaming: Any) -> AcousticModel:
     return load(streaming)
 
 
+def trusted(folder: Path) -> ssl.SSLContext:
+    """What makes clients trust a certificate that is written to a folder."""
+    key, certificate = folder / "privkey.pem", folder / "fullchain.pem"
+    make = [str(OPENSSL), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={NAME}"]
+    files = ["-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *files], capture_output=True, check=True)
+    (folder / "both.pem").write_bytes(certificate.read_bytes() + key.read_bytes())
+    return ssl.create_default_context(cafile=certificate)
+
+
+def edited(file: str, *changes: tuple[str, str]) -> str:
+    """A file of ours where every pattern has been replaced, which must be there."""
+    text = (DEPLOY / file).read_text()
+    for old, new in changes:
+        text, count = re.subn(old, new, text)
+        assert count, old
+    return text
+
+
 @contextlib.contextmanager
 def nginx(folder: Path, servers: list[Address]) -> Iterator[ssl.SSLContext]:
-    """Our configuration in a real nginx, which listens at `folder`/nginx.sock; what makes clients trust it."""
-    key, certificate = folder / "privkey.pem", folder / "fullchain.pem"
-    make = [OPENSSL, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={NAME}"]
-    files = ["-addext", f"subjectAltName=DNS:{NAME}", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*make, *files], capture_output=True, check=True)  # type: ignore[list-item]
-    ours = (DEPLOY / "nginx.conf").read_text()
-    for old, new in (
-        (r"listen 443 ssl", f"listen unix:{folder}/nginx.sock ssl"),
+    """Our configuration in a real nginx, which listens at `folder`/proxy.sock; what makes clients trust it."""
+    trust = trusted(folder)
+    ours = edited(
+        "nginx.conf",
+        (r"listen 443 ssl", f"listen unix:{folder}/proxy.sock ssl"),
         (rf"/etc/ssl/{NAME}", str(folder)),
         (r"    server 192\.0\.2\.\d:8765;\n", ""),
         (r"least_conn;\n", "least_conn;\n" + "".join(f"server {s.host}:{s.port};\n" for s in servers)),
-    ):
-        ours, count = re.subn(old, new, ours)
-        assert count, old
-    (folder / "asr-stream.conf").write_text(ours)
+    )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    inside = ["access_log off;", *(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)]
+    inside = ["access_log off;", *(f"{kind}_temp_path {folder}/{kind};" for kind in kinds), ours]
     around = f"daemon off; pid {folder}/pid; error_log stderr notice; events {{}}"
-    whole = f"{around} http {{ {' '.join(inside)} include {folder}/asr-stream.conf; }}"
-    (folder / "nginx.conf").write_text(whole)
+    (folder / "nginx.conf").write_text(f"{around} http {{ {' '.join(inside)} }}")
     command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -120,10 +135,32 @@ def nginx(folder: Path, servers: list[Address]) -> Iterator[ssl.SSLContext]:
         assert line, said.decode()
         said += line
     try:
-        yield ssl.create_default_context(cafile=certificate)
+        yield trust
     finally:
         process.terminate()
         process.communicate()
+
+
+@contextlib.contextmanager
+def haproxy(folder: Path, servers: list[Address]) -> Iterator[ssl.SSLContext]:
+    """The same with a real HAProxy."""
+    trust = trusted(folder)
+    ours = edited(
+        "haproxy.cfg",
+        (r"bind :443", f"bind unix@{folder}/proxy.sock"),
+        (rf"/etc/ssl/{NAME}", str(folder)),
+        (r"    server (one|two) .*\n", ""),
+        (r"\Z", "".join(f"    server s{s.port} {s.host}:{s.port} check\n" for s in servers)),
+    )
+    (folder / "haproxy.cfg").write_text(ours)
+    command = [str(HAPROXY), "-D", "-p", str(folder / "pid"), "-f", str(folder / "haproxy.cfg")]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # until it listens
+    assert done.returncode == 0, done.stderr
+    try:
+        yield trust
+    finally:
+        for pid in (folder / "pid").read_text().split():
+            os.kill(int(pid), signal.SIGTERM)
 
 
 @asynccontextmanager
@@ -138,23 +175,27 @@ async def backend(model: AcousticModel) -> AsyncIterator[Address]:
 
 
 async def through(folder: Path, trust: ssl.SSLContext, path: str, origin: str = f"https://{NAME}") -> ClientConnection:
-    """A WebSocket through nginx, as a browser on a page of ours opens it."""
+    """A WebSocket through the proxy, as a browser on a page of ours opens it."""
     sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, str(folder / "nginx.sock"))
+    await asyncio.get_running_loop().sock_connect(sock, str(folder / "proxy.sock"))
     return await connect(f"wss://{NAME}{path}", sock=sock, ssl=trust, origin=origin, proxy=None)  # type: ignore[arg-type]
 
 
-needs_nginx = pytest.mark.skipif(
-    not (NGINX and OPENSSL), reason="needs nginx and openssl: apt-get install nginx-light openssl"
-)
+@pytest.fixture(params=["nginx", "haproxy"])
+def proxy(request: pytest.FixtureRequest) -> Proxy:
+    """Each of the proxies that there are."""
+    if not (OPENSSL and shutil.which(request.param)):
+        pytest.skip(f"needs {request.param} and openssl: apt-get install {request.param} openssl")
+    return {"nginx": nginx, "haproxy": haproxy}[request.param]
 
 
-@needs_nginx
 @asynchronous
-async def test_nginx_gives_each_client_a_server_that_has_a_place(tiny: AcousticModel, tmp_path: Path) -> None:
+async def test_a_proxy_gives_each_client_a_server_that_has_a_place(
+    proxy: Proxy, tiny: AcousticModel, tmp_path: Path
+) -> None:
     async with backend(tiny) as first, backend(tiny) as second:
-        with nginx(tmp_path, [first, second]) as trust:
+        with proxy(tmp_path, [first, second]) as trust:
             clients = [await through(tmp_path, trust, "/recognize") for _ in range(2)]
             with pytest.raises(InvalidStatus) as refused:
                 await through(tmp_path, trust, "/recognize")
@@ -167,23 +208,23 @@ async def test_nginx_gives_each_client_a_server_that_has_a_place(tiny: AcousticM
             await viewer.close()
 
 
-@needs_nginx
 @asynchronous
-async def test_nginx_passes_over_a_server_that_has_gone(tiny: AcousticModel, tmp_path: Path) -> None:
+async def test_a_proxy_passes_over_a_server_that_has_gone(proxy: Proxy, tiny: AcousticModel, tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(backend(tiny))
         async with backend(tiny) as second:
-            trust = stack.enter_context(nginx(tmp_path, [first, second]))
+            trust = stack.enter_context(proxy(tmp_path, [first, second]))
         for _ in range(4):
             client = await through(tmp_path, trust, "/recognize")
             assert (await spoken(client, VOICES[0][:8000]))[1:] == expected(tiny, VOICES[0][:8000])
 
 
-@needs_nginx
 @asynchronous
-async def test_behind_nginx_pages_from_elsewhere_are_still_refused(tiny: AcousticModel, tmp_path: Path) -> None:
+async def test_behind_a_proxy_pages_from_elsewhere_are_still_refused(
+    proxy: Proxy, tiny: AcousticModel, tmp_path: Path
+) -> None:
     async with backend(tiny) as server:
-        with nginx(tmp_path, [server]) as trust:
+        with proxy(tmp_path, [server]) as trust:
             with pytest.raises(InvalidStatus) as refused:
                 await through(tmp_path, trust, "/captions", "https://evil.example")
             assert refused.value.response.status_code == 403

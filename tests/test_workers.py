@@ -51,7 +51,10 @@ def told(server: subprocess.Popen[str]) -> str:
 def begun(server: subprocess.Popen[str]) -> str:
     """The URL for sessions, when both workers are ready."""
     url = f"ws://{address(server)}/recognize"
-    assert [told(server) for _ in range(2)] == [f"clients may speak at {url}\n", "asr-stream: worker 2 is ready\n"]
+    assert [told(server) for _ in range(2)] == [
+        f"asr-stream: clients may speak at {url}\n",
+        "asr-stream: worker 2 is ready\n",
+    ]
     return url
 
 
