@@ -1,4 +1,4 @@
-"""A short run of every fuzzer; the long ones are in docs/security.md."""
+"""A short run of every fuzzer; the long ones are in docs/operating.md."""
 
 from __future__ import annotations
 
