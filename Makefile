@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 TEST := .venv-test/bin/python
 
-.PHONY: run test lint portaudio system-packages bench bench-viewers bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
+.PHONY: run test lint fuzz portaudio system-packages bench bench-viewers bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
 
 run: portaudio
 	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
@@ -23,6 +23,10 @@ lint: .venv-test/installed
 	@$(TEST) -m ruff format --check .
 	@$(TEST) -m mypy
 	@.venv-test/bin/python -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+# Ten minutes for every parser of what comes from outside; one of them, or for longer: ARGS="http --minutes 30".
+fuzz: .venv-test/installed
+	@$(TEST) -m bench.fuzz $(ARGS)
 
 .venv/installed: pyproject.toml
 	@$(call venv,.venv)

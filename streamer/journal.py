@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 current_session: ContextVar[str] = ContextVar("current_session", default="")
 
+QUIET_SECONDS, MAX_REMEMBERED = 60.0, 100
 _FACTS = ("session", "address", "protocol", "how", "code", "reason", "audio_seconds", "text")
 
 
@@ -28,6 +29,26 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class Calm(logging.Filter):
+    """Of libraries, the same message once in `QUIET_SECONDS`: who floods a port must not fill the log's disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("asr_stream"):
+            return True
+        message = str(record.msg).partition("\n")[0]
+        told = self._told.get(message)
+        if told is not None and abs(record.created - told) < QUIET_SECONDS:
+            return False
+        if len(self._told) >= MAX_REMEMBERED:
+            self._told.clear()
+        self._told[message] = record.created
+        return True
+
+
 def _name_session(record: logging.LogRecord) -> bool:
     if not hasattr(record, "session"):
         record.session = current_session.get()
@@ -38,6 +59,7 @@ def start_log(verbose: bool, as_json: bool) -> None:
     """Send the log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("asr-stream: %(message)s"))
+    handler.addFilter(Calm())
     handler.addFilter(_name_session)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.spec import SpecError
+from streamer.spec import SpecError, shown
 
 UNKNOWN, BEGIN, END = 0, 1, 2  # the first three words of every model
 STEPS_PER_NAT = 16
@@ -113,5 +113,5 @@ def load_language_spec(text: str) -> LanguageSpec:
     for name in ("weight", "word_bonus", "unknown_penalty", "confidence_slope", "confidence_offset"):
         least = -100 if name == "confidence_offset" else 0
         if not isinstance(raw.get(name, 0.0), int | float) or not least <= raw.get(name, 0.0) <= 100:
-            raise SpecError(f"the language model's {name} is {raw[name]!r}")
+            raise SpecError(f"the language model's {name} is {shown(raw[name])}")
     return LanguageSpec(**raw)

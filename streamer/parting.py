@@ -107,7 +107,7 @@ _LEAVING: dict[int, str] = {
     CloseCode.ABNORMAL_CLOSURE: "vanished",
     CloseCode.PROTOCOL_ERROR: "malformed",
     CloseCode.INVALID_DATA: "malformed",
-    CloseCode.MESSAGE_TOO_BIG: "too large",
+    CloseCode.MESSAGE_TOO_BIG: "too_large",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -39,12 +40,12 @@ class FeatureSpec:
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
-        _require(self.kind in get_args(FeatureKind), f"features.kind is {self.kind!r}")
+        _require(self.kind in get_args(FeatureKind), f"features.kind is {shown(self.kind)}")
         _require(
             0 < self.frame_shift <= self.frame_length <= self.fft_size <= 1 << 16,
             "features must satisfy 0 < frame_shift <= frame_length <= fft_size <= 65536",
         )
-        _require(1000 <= self.sample_rate <= 192_000, f"features.sample_rate is {self.sample_rate}")
+        _require(1000 <= self.sample_rate <= 192_000, f"features.sample_rate is {shown(self.sample_rate)}")
         _require(
             0 <= self.low_hz < self.high_hz <= self.sample_rate / 2,
             "features must satisfy 0 <= low_hz < high_hz <= sample_rate / 2",
@@ -88,16 +89,17 @@ class ModelSpec:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.schema == SCHEMA, f"schema is {self.schema}; this version reads schema {SCHEMA}")
-        _require(self.kind in get_args(ModelKind), f"kind is {self.kind!r}")
-        _require(len(set(self.vocab)) == len(self.vocab) >= 2, "vocab needs at least two tokens, each once")
-        _require(0 <= self.blank < len(self.vocab), f"blank is {self.blank}, outside the vocab of {len(self.vocab)}")
-        _require(1 <= self.subsampling <= 64, f"subsampling is {self.subsampling}")
-        _require(0 < self.chunk_frames <= 10_000, f"chunk_frames is {self.chunk_frames}")
+        _require(self.schema == SCHEMA, f"schema is {shown(self.schema)}; this version reads schema {SCHEMA}")
+        _require(self.kind in get_args(ModelKind), f"kind is {shown(self.kind)}")
+        size = len(self.vocab)
+        _require(len(set(self.vocab)) == size >= 2, "vocab needs at least two tokens, each once")
+        _require(0 <= self.blank < size, f"blank is {shown(self.blank)}, outside the vocab of {size}")
+        _require(1 <= self.subsampling <= 64, f"subsampling is {shown(self.subsampling)}")
+        _require(0 < self.chunk_frames <= 10_000, f"chunk_frames is {shown(self.chunk_frames)}")
         _require(min(self.left_context, self.right_context) >= 0, "contexts cannot be negative")
         _require(max(self.left_context, self.right_context) <= 10_000, "contexts are larger than 10000 frames")
-        _require(0 <= self.confidence_slope <= 100, f"confidence_slope is {self.confidence_slope}")
-        _require(-100 <= self.confidence_offset <= 100, f"confidence_offset is {self.confidence_offset}")
+        _require(0 <= self.confidence_slope <= 100, f"confidence_slope is {shown(self.confidence_slope)}")
+        _require(-100 <= self.confidence_offset <= 100, f"confidence_offset is {shown(self.confidence_offset)}")
         for name in ("chunk_frames", "left_context", "right_context"):
             _require(getattr(self, name) % self.subsampling == 0, f"{name} is no multiple of subsampling")
         _require(self.kind == "windowed" or self.left_context == 0, "a streaming model carries state, not left_context")
@@ -142,15 +144,20 @@ def _checked(cls: type, raw: object, where: str) -> dict[str, Any]:
         raise SpecError(f"{where} must be a JSON object")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for name in raw:
-        _require(name in fields, f"{where} has an unknown fact {name!r}")
+        _require(name in fields, f"{where} has an unknown fact {shown(name)}")
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        _require(name in raw or not required, f"{where} lacks {name!r}")
+        _require(name in raw or not required, f"{where} lacks {shown(name)}")
         expected = _JSON_TYPES.get(str(f.type))
         if name in raw and expected is not None:
             value = raw[name]
-            _require(isinstance(value, expected) and not isinstance(value, bool), f"{where}: {name} is {value!r}")
+            _require(isinstance(value, expected) and not isinstance(value, bool), f"{where}: {name} is {shown(value)}")
     return dict(raw)
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a sentence: no longer than that."""
+    return reprlib.repr(value)
 
 
 def _require(condition: bool, message: str) -> None:

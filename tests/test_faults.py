@@ -111,7 +111,7 @@ async def test_a_message_of_endless_fragments_is_ended(tiny: AcousticModel) -> N
         writer.write(EMPTY_FRAGMENT + EMPTY_CONTINUATION * 2000)
         assert b"a message of more than 1000 fragments" in await reader.read()
         writer.close()
-        await until(lambda: sessions.tally.endings == {"too large": 1})
+        await until(lambda: sessions.tally.endings == {"too_large": 1})
 
 
 @asynchronous

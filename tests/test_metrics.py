@@ -94,7 +94,7 @@ async def test_refusals_are_counted_by_reason_and_endings_by_how_they_came(tiny:
         counted = await metrics(address)
     for name in ("refusals_total[host]", "refusals_total[origin]", "refusals_total[sessions]"):
         assert counted[name] == 1, name
-    for how in ("vanished", "message", "too large"):
+    for how in ("vanished", "message", "too_large"):
         assert counted[f"endings_total[{how}]"] == 1, how
 
 

@@ -99,3 +99,10 @@ def test_sixteen_bits_are_scaled_to_one_and_a_large_message_comes_in_pieces() ->
     assert block.tolist() == [0, 0.5, -1]
     blocks = list(Pcm("f32le").push(bytes(1 << 20)))
     assert [block.nbytes for block in blocks] == [1 << 16] * 16
+
+
+def test_what_is_nested_deeper_than_any_message_is_refused() -> None:
+    assert load_message('{"a":' * 7 + "[]" + "}" * 7)
+    for deep in ('{"a":' * 8 + "[]" + "}" * 8, '{"a":' + "[" * 900 + "]" * 900 + "}"):
+        with pytest.raises(ConfigError, match="nested deeper than 8 levels"):
+            load_message(deep)

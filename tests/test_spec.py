@@ -67,3 +67,11 @@ def test_any_value_for_any_fact_is_taken_or_refused_and_nothing_else(name: str, 
 def test_any_text_is_refused(text: str) -> None:
     with pytest.raises(SpecError):
         load_spec(text)
+
+
+def test_a_fact_of_any_length_is_refused_in_a_sentence() -> None:
+    """Found by `python -m bench.fuzz model`."""
+    for fact in ({"name": [0] * 10_000}, {"kind": "x" * 10_000}, {"blank": 10**4000}, {"x" * 10_000: 1}):
+        with pytest.raises(SpecError) as refused:
+            load_spec(json.dumps(json.loads(STREAMING.dump()) | fact))
+        assert len(str(refused.value)) < 300

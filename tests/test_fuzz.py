@@ -1,0 +1,31 @@
+"""A short run of every fuzzer; the long ones are in docs/operating.md."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import strategies as st
+
+from bench import fuzz
+from bench.fuzz import Target, run, targets
+
+
+@pytest.mark.parametrize("name", targets())
+def test_inputs_that_look_almost_right_keep_the_law(name: str) -> None:
+    assert run(targets()[name], seconds=0, first_seed=7, examples=60) >= 60
+
+
+def test_what_breaks_a_law_is_told_in_its_smallest_form() -> None:
+    def law(number: int) -> None:
+        assert number < 1000
+
+    with pytest.raises(AssertionError) as broken:
+        run(Target(st.integers(), law), seconds=0, first_seed=1)
+    assert any("value=1000" in note for note in broken.value.__notes__)
+
+
+def test_the_command_tells_how_much_was_tried() -> None:
+    told = CliRunner().invoke(fuzz.main, ["config", "--minutes", "0"]).output
+    assert told == "config: 500 inputs in 0 minutes kept the law\n"
+    assert "choose from config, vosk" in CliRunner().invoke(fuzz.main, ["nothing"]).output
+    assert "takes one target" in CliRunner().invoke(fuzz.main, ["--guided"]).output
