@@ -43,10 +43,10 @@ class Trained:
 
 
 def fit(corpora: Sequence[Path], folder: Path, cache: Path, minutes: float, *options: object) -> Trained:
-    """Train for so many minutes, with twenty validations on the way; a run that has ended is not made again."""
+    """Train for so many minutes, with ten validations on the way; a run that has ended is not made again."""
     done = folder / "cpu_hours.txt"
     if not done.exists():
-        limits = ["--hours", minutes / 60, "--epochs", 1e6, "--validate-every-minutes", minutes / 20]
+        limits = ["--hours", minutes / 60, "--epochs", 1e6, "--validate-every-minutes", minutes / 10]
         _, cpu = asr_train("fit", *corpora, "--out", folder, "--cache", cache, *limits, *options)
         done.write_text(str(cpu))
     with (folder / "log.csv").open() as file:
