@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from test_cli import PROGRAM, fails
@@ -25,12 +25,12 @@ VOICE = (babble(16000 * 4) * 32767).astype("<i2").tobytes()
 
 @contextmanager
 def server(
-    streaming: Path, *options: object, prefix: Sequence[str] = (), **surroundings: str
+    streaming: Path, *options: object, prefix: Sequence[str] = (), stdout: IO[str] | None = None, **surroundings: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program with --serve on a free port, and the address of its sessions."""
     command = [*prefix, *PROGRAM, "--serve", "--model", str(streaming), "--port", "0", *map(str, options)]
     environment = os.environ | surroundings
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         try:
             yield process, _sessions_url(process)
