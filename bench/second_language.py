@@ -21,6 +21,7 @@ from bench.runs import asr_train, error_rates, fit, table
 from train.data import Clip, write_manifest
 from train.text import normalise
 
+SENTENCES = 2500  # to be synthesised
 SPLITS = ("test", "dev", *["train"] * 4, "test", *["train"] * 3)  # of every ten prompts
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     write_manifest(out / "prompts.csv", clips := prompts(listed, sounds))
     print(f"{len(clips)} prompts")
     if not (out / "synth" / "manifest.csv").exists():
-        told, _ = asr_train("synth", *texts, "--language", language, "--count", 6000, "--out", out / "synth")
+        told, _ = asr_train("synth", *texts, "--language", language, "--count", SENTENCES, "--out", out / "synth")
         print(told.splitlines()[-1])
     options = ["--language", language, "--backend", "torch", "--bf16", "--weight", "prompts=2"]
     run = fit([out / "prompts.csv", out / "synth"], out / "run", out / "features", minutes, *options)
