@@ -93,7 +93,6 @@ def main(names: tuple[str, ...], minutes: float, number: int, guided: bool) -> N
             raise click.UsageError("--guided takes one target")
         return _guided(names[0], 60 * minutes, number)
     known = targets()
-    logging.getLogger("asr_stream").setLevel(logging.ERROR)
     for name in names or known:
         if name not in known:
             raise click.UsageError(f"there is no target {name!r}: choose from {', '.join(known)}")
@@ -102,4 +101,5 @@ def main(names: tuple[str, ...], minutes: float, number: int, guided: bool) -> N
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # of strange samples and the like, thousands
     main()
