@@ -187,6 +187,28 @@ def test_the_torch_backend_gives_the_same_log_probs(trained: tuple[keras.Model, 
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-5)
 
 
+def test_torchs_step_does_not_depend_on_how_a_gradient_lies_in_memory(tmp_path: Path) -> None:
+    if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode:
+        pytest.skip("torch is not installed: pip install -e '.[torch]'")
+    script = (
+        "import keras, torch; from types import SimpleNamespace\n"
+        "from train import backends; from train.config import Config\n"
+        "torch.manual_seed(0); start, found = torch.randn(2, 5, 7)\n"
+        "def moved(gradient):\n"
+        "    variable = keras.Variable(start.clone())\n"
+        "    net = SimpleNamespace(trainable_variables=[variable])\n"
+        "    backends.optimizer(net, Config(weight_decay=0.0)).apply([gradient], 0.1)\n"
+        "    return variable.value.detach() - start\n"
+        "as_it_is, transposed = moved(found), moved(found.t().contiguous().t())\n"
+        "assert torch.allclose(as_it_is, transposed), (as_it_is, transposed)\n"
+        "assert torch.equal(as_it_is.sign(), -found.sign())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"KERAS_BACKEND": "torch"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def brute_force_loss(log_probs: np.ndarray, labels: list[int]) -> float:
     """-log of the summed probability of every path that collapses to the labels."""
     frames, vocab = log_probs.shape

@@ -134,7 +134,7 @@ class _TorchAdamW:
         import torch
 
         for parameter, gradient in zip(self.parameters, found, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # the fused step reads memory in its order, whatever the strides say
         torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         for group in self.adam.param_groups:
             group["lr"] = rate
