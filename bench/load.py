@@ -1,6 +1,6 @@
 """How many live sessions one core holds: realistic clients against this server and, if there, against Vosk's.
 
-    python -m bench.load CORPORA [--vosk MODEL --python PEERS-PYTHON] [--clients 50,100,...] [--seconds 30]
+    python -m bench.load CORPORA [--vosk MODEL --python PEERS-PYTHON] [--clients 50,100,...] [--cycles 10000]
 
 The server runs on the first core with one model thread, the clients in processes of their own on the others. They play
 clips of the test split in real time, in packets of 20 to 100 ms of random size, session after session. The number of
@@ -11,6 +11,7 @@ answer, for `/recognize` the time from the packet that causes an event to the ev
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -18,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from websockets.asyncio.client import connect
 
 from bench.runs import ROOT, table
 from streamer import engine
@@ -93,6 +96,7 @@ def ours(protocol: str) -> Iterator[Server]:
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "clients may speak" in line)
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # its log, or it would wait for its reader
         url = line.split()[-1]
         url = url if protocol == "recognize" else url.removesuffix("/recognize")
         try:
@@ -164,6 +168,31 @@ def climb(server: Server, steps: Sequence[int], seconds: float, clips: Path) -> 
     return rows, held
 
 
+async def connect_often(url: str, count: int) -> None:
+    """Open a session, send a little audio and leave, so many times, twenty at a time."""
+    turns = asyncio.Semaphore(20)
+
+    async def once() -> None:
+        async with turns, connect(url, compression=None) as socket:
+            await socket.send(b"\0" * 640)
+
+    async with asyncio.TaskGroup() as visits:
+        for _ in range(count):
+            visits.create_task(once())
+
+
+def cycle(server: Server, count: int) -> str:
+    """Whether memory and open files grow with clients that come and go."""
+    asyncio.run(connect_often(server.url, 500))
+    time.sleep(2)
+    files = Path(f"/proc/{server.pid}/fd")
+    before = server.memory_mb(), len(list(files.iterdir()))
+    asyncio.run(connect_often(server.url, count))
+    time.sleep(2)  # the last ones are still leaving
+    after = server.memory_mb(), len(list(files.iterdir()))
+    return f"{count} clients came and went: {before[0]:.0f} → {after[0]:.0f} MB, {before[1]} → {after[1]} open files"
+
+
 HEADS = "server,clients,refused,failed,added ms 50 %,95 %,99 %,final ms 50 %,95 %,CPU %,MB a session,sent late ms"
 
 
@@ -176,6 +205,7 @@ def main() -> None:
     parser.add_argument("--vosk-clients", default="2,4,6,8,10")
     parser.add_argument("--python", default=sys.executable, help="where vosk is installed")
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--cycles", type=int, default=0, help="let so many clients come and go, too")
     options = parser.parse_args()
     steps = [int(n) for n in options.clients.split(",")]
     with tempfile.TemporaryDirectory() as place:
@@ -184,6 +214,8 @@ def main() -> None:
         rows, told = list[list[object]](), list[str]()
         for protocol in ("recognize", "vosk"):
             with ours(protocol) as server:
+                if options.cycles and protocol == "recognize":
+                    told.append(cycle(server, options.cycles))
                 more, held = climb(server, steps, options.seconds, clips)
                 rows += more
                 told.append(f"{server.name}: {held} sessions held")
