@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -121,7 +120,6 @@ def read_hotwords(path: Path) -> list[str]:
 
 def load(path: Path, lm: Path | None = None, hotwords: Path | None = None) -> AcousticModel:
     """Read a model file, and what to decode with; ModelError names what is wrong with it."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or from 1.32 on it reports to its makers, on Linux too
     import onnxruntime
 
     if not path.is_file():
