@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from ssl import SSLContext
@@ -69,6 +70,8 @@ def open_door(host: str, options: dict[str, Any], sessions: bool, warns: bool) -
     """
     from streamer.access import AccessError, exposure, load_tls, load_token
 
+    if os.environ.get("ASR_STREAM_TOKEN") == "":  # click takes it for none at all, which would open the door
+        raise Failure("the environment variable ASR_STREAM_TOKEN is empty: give it the token, or unset it")
     try:
         token = load_token(options["token"], options["token_file"])
         tls = load_tls(options["tls_cert"], options["tls_key"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import click
+from streamer.cli_serve import Failure
 
 
 def share(workers: int, host: str, port: int) -> None:
@@ -18,4 +18,4 @@ def share(workers: int, host: str, port: int) -> None:
     except WorkerError as error:
         if error.explained:
             sys.exit(1)
-        raise click.ClickException(str(error)) from None
+        raise Failure(str(error)) from None

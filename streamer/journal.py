@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import logging
-import sys
+import os
+import queue
+import threading
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler
 
 current_session: ContextVar[str] = ContextVar("current_session", default="")
 
 QUIET_SECONDS, MAX_REMEMBERED = 60.0, 100
+MAX_WAITING = 1000  # lines, while nobody reads stderr; more are lost
+FLUSH_SECONDS = 1.0  # at the end
 _FACTS = ("session", "address", "protocol", "how", "code", "reason", "audio_seconds", "text")
 
 
@@ -55,11 +62,47 @@ def _name_session(record: logging.LogRecord) -> bool:
     return True
 
 
+class _Waiting(QueueHandler):
+    """Hands records over as they are; with nobody to write them, those that find no room are lost."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+class _Stderr(logging.Handler):
+    """Writes past Python's own stderr, whose lock would not let the program end while its reader pauses."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # a full disk, or nobody reads any more
+            os.write(2, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
 def start_log(verbose: bool, as_json: bool) -> None:
-    """Send the log to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("asr-stream: %(message)s"))
+    """Send the log to stderr, from a thread of its own: a reader of it who pauses must not hold up anything else."""
+    writer = _Stderr()
+    writer.setFormatter(JsonLines() if as_json else logging.Formatter("asr-stream: %(message)s"))
+    waiting: queue.Queue[logging.LogRecord | None] = queue.Queue(MAX_WAITING)
+    handler = _Waiting(waiting)
     handler.addFilter(Calm())
     handler.addFilter(_name_session)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    thread = threading.Thread(target=_write, args=(waiting, writer), name="log", daemon=True)
+    thread.start()
+    atexit.register(_flush, waiting, thread)
     logging.getLogger("asr_stream").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _write(waiting: queue.Queue[logging.LogRecord | None], writer: logging.Handler) -> None:
+    while (record := waiting.get()) is not None:
+        writer.emit(record)  # not handle, whose lock the end of the program would wait for
+
+
+def _flush(waiting: queue.Queue[logging.LogRecord | None], thread: threading.Thread) -> None:
+    try:
+        waiting.put(None, timeout=FLUSH_SECONDS)
+    except queue.Full:
+        return
+    thread.join(FLUSH_SECONDS)

@@ -17,9 +17,11 @@ from streamer.hub import Hub
 from streamer.parting import cancel
 from streamer.server import announce, serve
 from streamer.stopping import stop_on_signals
+from streamer.tally import Tally
 
 SPARE_DESCRIPTORS = 100  # besides those of viewers
 SHUTDOWN_SECONDS = 2.0
+MAX_SAMPLE_RATE = 1_000_000
 
 log = logging.getLogger("asr_stream")
 
@@ -69,17 +71,16 @@ class Subscription:
     def _tell(self, fields: dict[bytes, bytes]) -> None:
         try:
             hello = from_json(json.loads(fields[b"hello"]))
-            if not isinstance(hello, Hello):
+            if not isinstance(hello, Hello) or not 0 < hello.sample_rate <= MAX_SAMPLE_RATE:
                 raise ValueError
             event = from_json(json.loads(fields[b"event"]), hello.sample_rate)
-        except (KeyError, ValueError):
+            if hello != self._hello:
+                self._hub.publish(hello)
+                self._hello = hello
+            if not isinstance(event, Hello):
+                self._hub.publish(event)
+        except (KeyError, ValueError, OverflowError, RecursionError):
             log.warning("an entry of %s at the broker is no caption: it is left out", self._topic.key)
-            return
-        if hello != self._hello:
-            self._hello = hello
-            self._hub.publish(hello)
-        if not isinstance(event, Hello):
-            self._hub.publish(event)
 
 
 async def run_relay(topic: Topic, reach: Reach) -> None:
@@ -88,7 +89,8 @@ async def run_relay(topic: Topic, reach: Reach) -> None:
     stop_on_signals(stop, SHUTDOWN_SECONDS)
     _allow_descriptors(reach.max_viewers + SPARE_DESCRIPTORS)
     await check(topic)
-    hub = Hub()
+    tally = Tally()
+    hub = Hub(dropped=tally.drop_partial)
     subscription = Subscription(topic, hub)
     following = asyncio.create_task(subscription.follow())
     stopping = asyncio.create_task(stop.wait())
@@ -102,6 +104,7 @@ async def run_relay(topic: Topic, reach: Reach) -> None:
             allowed_origins=reach.allowed_origins,
             token=reach.token,
             tls=reach.tls,
+            tally=tally,
             max_clients=reach.max_viewers,
         )
         async with serving as address:

@@ -242,7 +242,8 @@ class Scheduler:
             except Exception as error:
                 outcome = error
             else:
-                self.tally.lag.observe(stream.lag_seconds)
+                if not outcome.over:  # which waited for the client to end it, not for a turn
+                    self.tally.lag.observe(stream.lag_seconds)
         if isinstance(outcome, Exception):
             stream.fail(outcome)
 

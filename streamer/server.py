@@ -39,6 +39,8 @@ SHUTDOWN_SECONDS = 0.4  # once for the last words, once for closing
 
 log = logging.getLogger("asr_stream")
 
+ORDERLY = ("done", "left", "shutdown")  # ways for a conversation to end that need not be told
+
 Talk = Callable[[ServerConnection], Awaitable[None]]
 
 
@@ -200,5 +202,5 @@ async def _talk(connection: ServerConnection, site: Site, sessions: Sessions | N
     farewell = await until_closed(connection, conversation, patience)
     site.tally.endings[farewell.how] += 1
     facts = {"address": connection.address, "how": farewell.how, "code": farewell.code, "reason": farewell.reason}
-    name = current_session.get()
-    log.log(logging.INFO if name else logging.DEBUG, "%s closed: %s", name or "captions", farewell.how, extra=facts)
+    level = logging.DEBUG if farewell.how in ORDERLY else logging.INFO
+    log.log(level, "%s closed: %s", current_session.get() or "captions", farewell.how, extra=facts)

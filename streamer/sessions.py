@@ -125,7 +125,7 @@ class Session:
 
     def _pass_on(self, event: Event) -> None:
         if self._log_text and isinstance(event, Final):
-            log.info("a final of session %s", self.name, extra={"session": self.name, "text": event.text})
+            log.info("session %s: %s", self.name, event.text, extra={"session": self.name, "text": event.text})
         if isinstance(event, Final) and not self._config.words:
             self._tell(replace(event, words=()))
         elif self._config.partials or not isinstance(event, Partial):

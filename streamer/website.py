@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -39,7 +40,9 @@ class Site:
 
 
 def load_site(hub: Hub, access: Access, max_clients: int, admission: Admission | None, tally: Tally) -> Site:
-    """Read the pages from the `clients` package."""
+    """Read the pages from the `clients` package, and what /metrics needs: importing it takes too long for later."""
+    with contextlib.suppress(ImportError):
+        import prometheus_client  # noqa: F401
     pages = {"/": _load_page("index.html", admission is not None), "/overlay": _load_page("overlay.html")}
     scripts = {f"/{name}": _read(name).encode() for name in ("captions.js", "microphone.js")}
     return Site(hub, access, max_clients, admission, tally, pages, scripts)
@@ -127,8 +130,9 @@ def _refuse(site: Site, refusal: Refusal) -> Response:
 
 
 def _refuse_viewer(site: Site, connection: Connection) -> Response | None:
-    sessions = site.admission.sessions if site.admission else 0
-    if len(connection.server.connections) - sessions < site.max_clients:
+    requests = (other.request for other in connection.server.connections)
+    viewers = sum(request is not None and request.path.partition("?")[0] == CAPTIONS for request in requests)
+    if viewers < site.max_clients:
         return None
     reason = f"All {site.max_clients} places are taken: try again later.\n"
     return _refuse(site, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "viewers", reason))

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from streamer.access import is_loopback
 from streamer.events import Event
+from streamer.journal import current_session
 from streamer.parting import Silent
 from streamer.scheduler import RecogniserError
 from streamer.server import ServerError
@@ -98,6 +99,7 @@ async def _speak(line: Line, sessions: Sessions) -> None:
             words = load_words(message.data, sessions.spec.language)
         elif message.type in ("audio-start", "audio-chunk", "audio-stop"):
             await _transcribe(line, sessions, words, message)
+            current_session.set("")
             words = ()
         else:
             await _answer(line, sessions, message)
@@ -131,8 +133,7 @@ async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], fi
 
     language = sessions.spec.language
     with sessions.enter(line.address, tell, "wyoming") as session:
-        await line.send("transcript-start", language=language)
-        relaying = asyncio.create_task(_relay(transcript, news, say))
+        relaying = asyncio.create_task(_relay(line, language, transcript, news, say))
         hearing = session.listen(_hear(line, sessions, session, words, first))
         try:
             await asyncio.wait({relaying, hearing}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,8 +153,11 @@ async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], fi
             await asyncio.gather(relaying, hearing, return_exceptions=True)
 
 
-async def _relay(transcript: Transcript, news: asyncio.Event, say: Callable[[], Awaitable[None]]) -> None:
+async def _relay(
+    line: Line, language: str, transcript: Transcript, news: asyncio.Event, say: Callable[[], Awaitable[None]]
+) -> None:
     """Send words as soon as they are settled, until cancelled; ConfigError, OSError."""
+    await line.send("transcript-start", language=language)
     while True:
         await news.wait()
         news.clear()

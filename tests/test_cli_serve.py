@@ -54,6 +54,11 @@ def spoken(url: str, **options: Any) -> list[dict[str, Any]]:
         return [json.loads(message) for message in client]
 
 
+def test_an_empty_token_opens_no_door(streaming: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_STREAM_TOKEN", "")
+    assert "ASR_STREAM_TOKEN is empty" in fails("--serve", "--model", streaming, "--port", "0")
+
+
 def stopped(process: subprocess.Popen[str]) -> list[str]:
     """The lines of the log from now until the program has ended as it was asked to."""
     process.send_signal(signal.SIGTERM)
@@ -100,11 +105,10 @@ def test_the_log_is_json_with_the_name_of_each_session_and_none_of_its_words(str
             assert json.loads(client.recv())["type"] == "error"
         lines = [json.loads(line) for line in stopped(process)]
     about = [line for line in lines if line.get("session") == hello["stream"]]
-    assert [line["message"].split()[-1] for line in about] == ["begins", "audio", "done"]
-    begins, ends, left = about
+    assert [line["message"].split()[-1] for line in about] == ["begins", "audio"]
+    begins, ends = about
     assert (begins["address"], begins["protocol"]) == ("127.0.0.1", "recognize")
     assert ends["audio_seconds"] == 4
-    assert (left["how"], left["code"]) == ("done", 1000)
     refused = next(line for line in lines if line.get("how") == "message")
     assert (refused["session"], refused["code"]) == (bad, 1008)
     assert "is not JSON" in refused["reason"]

@@ -56,6 +56,16 @@ def port_of(url: str) -> int:
     return urlsplit(url).port or 0
 
 
+def test_a_reader_of_the_log_who_pauses_holds_up_nothing(streaming: Path) -> None:
+    with server(streaming) as (process, url):
+        for _ in range(800):  # more lines than a pipe holds
+            with connect(url, proxy=None):
+                pass
+        assert "final" in [event["type"] for event in spoken(url)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+
 @asynchronous
 async def test_a_wrong_rate_is_heard_as_it_was_declared(tiny: AcousticModel) -> None:
     async with serving(tiny) as (address, _), speaking(address) as client:

@@ -178,6 +178,9 @@ async def test_what_is_no_caption_is_left_out(redis: Redis, caplog: pytest.LogCa
         {"hello": b"\xff", "event": '{"type":"gap"}'},
         {"hello": hello, "event": '{"type":"partial","segment":"x","start":0,"end":1,"text":"a","stable":0}'},
         {"hello": hello, "event": '{"type":"gap","start":0,"end":Infinity,"reason":"a"}'},
+        {"hello": "[" * 100_000, "event": "{}"},
+        {"hello": hello.replace("8000", "1" + "0" * 400), "event": '{"type":"gap","start":0,"end":1,"reason":"a"}'},
+        {"hello": hello, "event": r'{"type":"gap","start":0,"end":1,"reason":"\ud800"}'},
     ]
     with client.Redis.from_url(redis.url) as broker:
         for fields in nonsense:

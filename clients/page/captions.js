@@ -6,10 +6,11 @@
 //
 // The messages are those of docs/protocol.md. Pages of other origins need --allow-origin.
 
-// A server that wants a token finds it in the page's address (?token=…), or in the options of these functions.
+// A server that wants a token finds it in the address of its own pages (?token=…), else in the options of these functions.
 
 const MAX_BUFFERED_BYTES = 1_000_000; // that the network has not taken yet; ten seconds of audio or so
-const TOKEN = new URLSearchParams(location.search).get("token");
+const OWN_PAGE = new URL(import.meta.url).origin === location.origin; // what other pages call token is not for this server
+const TOKEN = OWN_PAGE ? new URLSearchParams(location.search).get("token") : null;
 
 /** Where the server takes WebSockets: the server that this module came from. */
 function address(path) {
@@ -108,14 +109,15 @@ export async function speak(tell, config = {}, options = {}) {
     awake?.release();
     if (context.state !== "closed") context.close();
   };
+  let session;
   try {
     await context.audioWorklet.addModule(new URL("microphone.js", import.meta.url));
     await context.resume();
+    session = recognize(tell, { ...config, sample_rate: context.sampleRate, format: "s16le" }, options);
   } catch (error) {
     release();
     throw new Error(`The browser cannot record: ${error.message}`);
   }
-  const session = recognize(tell, { ...config, sample_rate: context.sampleRate, format: "s16le" }, options);
   const recorder = new AudioWorkletNode(context, "recorder", { channelCount: 1, channelCountMode: "explicit" });
   recorder.port.onmessage = ({ data }) => (data ? session.send(data) : session.end());
   context.createMediaStreamSource(microphone).connect(recorder).connect(context.destination); // it stays silent
