@@ -244,7 +244,7 @@ async def test_cost_and_lag_are_measured(tiny: AcousticModel) -> None:
         await stream.push(VOICES[0])
         await stream.finish()
     steps = [audio for _, audio in spent if audio]
-    assert all(seconds == 1 for seconds, _ in spent)
+    assert all(seconds >= 1 for seconds, _ in spent)  # more where the event loop looked at the clock meanwhile
     assert steps == [0.16] * len(steps)
     assert 3 <= sum(steps) < 3.5
     assert stream.lag_seconds > 0
