@@ -183,7 +183,7 @@ async def connect_often(url: str, count: int) -> None:
 
 def cycle(server: Server, count: int) -> str:
     """Whether memory and open files grow with clients that come and go."""
-    asyncio.run(connect_often(server.url, 500))
+    asyncio.run(connect_often(server.url, 3000))  # until what is kept for reuse is there
     time.sleep(2)
     files = Path(f"/proc/{server.pid}/fd")
     before = server.memory_mb(), len(list(files.iterdir()))
