@@ -122,4 +122,5 @@ class Pcm:
             whole = len(piece) // self._size * self._size
             self._begun = piece[whole:]
             if whole:
-                yield np.frombuffer(piece[:whole], self._type).astype(np.float32) / np.float32(self._full_scale)
+                samples = np.frombuffer(piece[:whole], self._type).astype(np.float32)
+                yield samples if self._full_scale == 1 else samples / np.float32(self._full_scale)
