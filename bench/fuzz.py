@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,7 +64,9 @@ def _test(target: Target, law: Callable[[Any], None], number: int, examples: int
     @limits
     @given(value=target.inputs)
     def test(value: Any) -> None:
-        law(value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            law(value)
 
     return test
 

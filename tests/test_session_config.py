@@ -106,3 +106,9 @@ def test_what_is_nested_deeper_than_any_message_is_refused() -> None:
     for deep in ('{"a":' * 8 + "[]" + "}" * 8, '{"a":' + "[" * 900 + "]" * 900 + "}"):
         with pytest.raises(ConfigError, match="nested deeper than 8 levels"):
             load_message(deep)
+
+
+def test_floats_that_signal_that_they_are_no_numbers_make_no_noise() -> None:
+    """Found by `python -m bench.fuzz audio`; warnings are errors here."""
+    (samples,) = Pcm("f32le").push(b"\x01\x00\x80\x7f")
+    assert np.isnan(samples).all()

@@ -330,3 +330,25 @@ async def test_when_the_server_stops_sessions_hear_their_last_words(tiny: Acoust
             assert messages[-1]["type"] == "final"
             assert client.close_code == 1001
         assert sessions.admission.refusal("anyone") == "The server is shutting down: try again later."
+
+
+@asynchronous
+async def test_a_recogniser_that_fails_ends_its_own_session_and_the_log_tells_which(
+    tiny: AcousticModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fragile(Recognizer):
+        def advance(self, *answer: Any) -> list[Event]:
+            if self.limits.pause_seconds == 5:
+                raise ValueError("a bug")
+            return super().advance(*answer)
+
+    monkeypatch.setattr("streamer.sessions.Recognizer", Fragile)
+    async with serving(tiny) as (address, sessions), speaking(address) as unlucky, speaking(address) as other:
+        await unlucky.send(config(pause_seconds=5))
+        await unlucky.send(VOICES[0].tobytes())
+        hello, *_ = await everything(unlucky)
+        assert unlucky.close_code == 1011
+        assert f"the recogniser of session {hello['stream']} has failed" in caplog.text
+        assert "ValueError: a bug" in caplog.text
+        assert (await spoken(other, VOICES[1]))[1:] == expected(tiny, VOICES[1])
+        await until(lambda: sessions.tally.endings == {"recogniser": 1, "done": 1})
