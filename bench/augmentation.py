@@ -1,11 +1,12 @@
 """What augmentation does to the gap between training and validation: the same data and time, with and without.
 
-    python -m bench.augmentation CORPORA [--minutes 30] [--out FOLDER] [--init RUN] [--corpus NAME] ...
+    python -m bench.augmentation CORPORA [--minutes 30] [--out FOLDER] [--corpus NAME] ...
 
 CORPORA is a folder with a `manifest.csv` that has the columns split (train, dev), speaker and corpus, and with
 recordings in `noise`; the named ones of its corpora are used, or all. Both trainings are one process each, at the same
 time. The gap is between clips that were trained on (as many of each corpus as there are for validation) and
-validation, both as they are, through the served path.
+validation, both as they are, through the served path. Both begin from nothing: the models are those of the best
+validation, and a model that is good already may be at its best before it has begun to know its clips by heart.
 """
 
 from __future__ import annotations
@@ -59,7 +60,6 @@ def main() -> None:
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--minutes", type=float, default=30.0, help="of training, each")
     parser.add_argument("--out", type=Path, default=Path("data/augmentation-runs"))
-    parser.add_argument("--init", help="the model that both begin from")
     parser.add_argument("--corpus", action="append", default=[], help="only these of the corpora")
     options = parser.parse_args()
     corpora, out = options.corpora, options.out
@@ -68,7 +68,6 @@ def main() -> None:
     write_manifest(out / "manifest.csv", clips)
     write_manifest(out / "judged.csv", known(clips) + [c for c in clips if c.split == "dev"])
     common = ["--backend", "torch", "--bf16", "--noise", corpora / "noise"]
-    common += ["--init", options.init, "--learning-rate", 1e-3] if options.init else []
     ways = [
         partial(fit, [out / "manifest.csv"], out / name, out / "features", options.minutes, *common, *way)
         for name, way in WAYS.items()
