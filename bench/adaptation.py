@@ -46,26 +46,18 @@ def main() -> None:
         options = ["--init", base, "--backend", "torch", "--bf16"]
         ways.append(partial(fit, [manifest], out / str(amount), out / "features", minutes, *options))
     runs: list[Trained] = side_by_side(ways, 2)  # type: ignore[assignment]
-    models = {"none": base / "model.onnx"} | {
-        f"{amount} minutes": run.folder / "model.onnx" for amount, run in zip(SPEECH_MINUTES, runs, strict=True)
-    }
+    models = [("none", base, "")]
+    for amount, trained in zip(SPEECH_MINUTES, runs, strict=True):
+        models.append((f"{amount} minutes", trained.folder, f"{trained.cpu_hours * 60:.0f}"))
     write_manifest(out / "test.csv", [c for c in own if c.split == "test"])
     write_manifest(out / "others.csv", [c for c in clips if c.split == "test" and c.corpus != speaker])
     rows = []
-    for name, model in models.items():
+    for name, run, cpu_minutes in models:
         greedy, lm, others = (
-            error_rates(model, out / f"{which}.csv", "test", "--lm", lm)["all"][0]
+            error_rates(run / "model.onnx", out / f"{which}.csv", "test", "--lm", lm)["all"][0]
             for which, lm in (("test", "none"), ("test", "models/english.lm"), ("others", "none"))
         )
-        cpu = next(
-            (
-                f"{run.cpu_hours * 60:.0f}"
-                for a, run in zip(SPEECH_MINUTES, runs, strict=True)
-                if name.startswith(str(a))
-            ),
-            "",
-        )
-        rows.append([name, greedy, lm, others, cpu])
+        rows.append([name, greedy, lm, others, cpu_minutes])
     table([f"{speaker}'s speech", "WER % greedy", "WER % with the LM", "WER % of others, greedy", "CPU minutes"], rows)
 
 

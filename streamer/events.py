@@ -7,6 +7,7 @@ from typing import Any
 
 PROTOCOL = 1
 MAX_SECONDS = 1e9  # in a message that is read: thirty years
+MAX_SAMPLE_RATE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,8 @@ def from_json(message: Any, sample_rate: int = 1) -> Event:
         case "hello":
             names = {"model": str, "language": str, "sample_rate": int, "source": str, "stream": str, "protocol": int}
             hello = Hello(*(_field(message, name, kind) for name, kind in names.items()))
-            if hello.sample_rate <= 0:
-                raise ValueError("a hello has no sample rate")
+            if not 0 < hello.sample_rate <= MAX_SAMPLE_RATE:
+                raise ValueError("a hello has a sample rate that cannot be")
             return hello
         case "gap":
             return Gap(*_positions(message, sample_rate), _field(message, "reason", str))

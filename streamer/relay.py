@@ -21,7 +21,6 @@ from streamer.tally import Tally
 
 SPARE_DESCRIPTORS = 100  # besides those of viewers
 SHUTDOWN_SECONDS = 2.0
-MAX_SAMPLE_RATE = 1_000_000
 
 log = logging.getLogger("asr_stream")
 
@@ -71,7 +70,7 @@ class Subscription:
     def _tell(self, fields: dict[bytes, bytes]) -> None:
         try:
             hello = from_json(json.loads(fields[b"hello"]))
-            if not isinstance(hello, Hello) or not 0 < hello.sample_rate <= MAX_SAMPLE_RATE:
+            if not isinstance(hello, Hello):
                 raise ValueError
             event = from_json(json.loads(fields[b"event"]), hello.sample_rate)
             if hello != self._hello:

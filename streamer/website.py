@@ -106,13 +106,13 @@ def _unready(site: Site) -> str | None:
 
 def _metrics(site: Site, connection: Connection) -> Response:
     tally, admission = site.tally, site.admission
-    cost = tally.work_seconds / tally.audio_seconds if tally.audio_seconds else 0.0
+    whole = tally.work_seconds / tally.audio_seconds if tally.audio_seconds else 0.0
+    cost = whole if admission is None else admission.cost or 0.0
     gauges = {
         "clients": ("WebSockets that are open, of captions and sessions.", float(len(connection.server.connections))),
         "real_time_factor": ("Seconds of work for a second of audio, of late.", cost),
     }
     if admission is not None:
-        gauges["real_time_factor"] = (gauges["real_time_factor"][0], admission.cost or 0.0)
         gauges["sessions_open"] = ("Sessions now.", float(admission.sessions))
         gauges["session_places"] = ("Sessions that the machine can keep up with.", float(admission.places))
     try:

@@ -39,14 +39,23 @@ def tiny(streaming: Any) -> AcousticModel:
 
 
 @asynccontextmanager
+async def listening(
+    model: AcousticModel, admission: Admission | None = None, **limits: float
+) -> AsyncIterator[Sessions]:
+    admission = admission or Admission()
+    async with Scheduler(model, admission.ran) as scheduler:
+        yield Sessions(scheduler, admission, Limits(**limits))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
 async def serving(
     model: AcousticModel, admission: Admission | None = None, **limits: float
 ) -> AsyncIterator[tuple[Address, Sessions]]:
-    admission = admission or Admission()
-    async with Scheduler(model, admission.ran) as scheduler:
-        sessions = Sessions(scheduler, admission, Limits(**limits))  # type: ignore[arg-type]
-        async with serve(Hub(), port=0, sessions=sessions) as address:
-            yield address, sessions
+    async with (
+        listening(model, admission, **limits) as sessions,
+        serve(Hub(), port=0, sessions=sessions) as address,
+    ):
+        yield address, sessions
 
 
 def speaking(address: Address, path: str = "/recognize", **options: Any) -> connect:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cli import PROGRAM, fails
-from test_sessions import VOICES, expected
+from test_sessions import VOICES, expected, listening
 from waiting import asynchronous, until
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
@@ -31,10 +31,9 @@ from streamer import wyoming_protocol
 from streamer.admission import Admission
 from streamer.events import Final, Partial
 from streamer.model import AcousticModel, load
-from streamer.scheduler import Scheduler
 from streamer.server import ServerError
 from streamer.session_config import ConfigError, Encoding, Pcm
-from streamer.sessions import Limits, Sessions
+from streamer.sessions import Sessions
 from streamer.wyoming import serve_wyoming
 from streamer.wyoming_protocol import Message, Parser
 
@@ -51,14 +50,14 @@ def tiny(streaming: Any) -> AcousticModel:
 async def serving(
     model: AcousticModel, admission: Admission | None = None, **limits: float
 ) -> AsyncIterator[tuple[int, Sessions]]:
-    admission = admission or Admission()
-    async with Scheduler(model, admission.ran) as scheduler:
-        sessions = Sessions(scheduler, admission, Limits(**limits))  # type: ignore[arg-type]
-        async with serve_wyoming("127.0.0.1", 0, sessions) as place:
-            try:
-                yield int(place.rpartition(":")[2]), sessions
-            finally:
-                await sessions.drain()
+    async with (
+        listening(model, admission, **limits) as sessions,
+        serve_wyoming("127.0.0.1", 0, sessions) as place,
+    ):
+        try:
+            yield int(place.rpartition(":")[2]), sessions
+        finally:
+            await sessions.drain()
 
 
 def connected(port: int) -> AsyncTcpClient:
