@@ -29,7 +29,7 @@ from train.data import DataError
 from train.export import export
 from train.fit import Progress, learning_rate
 from train.targets import Target
-from train.weights import begin_from, by_name, load_source
+from train.weights import begin_from, by_name, load_source, read_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras and tf2onnx, with numpy 2
 
@@ -166,6 +166,18 @@ def test_the_weights_of_an_exported_model_can_be_begun_from(
             rows = [0, STREAMING.vocab.index("z"), STREAMING.vocab.index("a")]
             found, expected = found[..., [0, 1, 3]], expected[..., rows]
         np.testing.assert_allclose(found, expected, atol=0.02 if int8 else 1e-6, err_msg=name)
+
+
+def test_weights_that_lie_otherwise_are_not_taken_for_what_they_are_not(
+    trained: tuple[keras.Model, Path], exported: AcousticModel
+) -> None:
+    """As in files of earlier exports, where convolutions were no matrices."""
+    model = onnx.load(trained[1] / "model.onnx")
+    before = read_weights(trained[1] / "model.onnx", trained[0])
+    kernel = next(i for i in model.graph.initializer if i.name == "conv1/kernel")
+    kernel.dims[:] = kernel.dims[::-1]
+    onnx.save(model, trained[1] / "other.onnx")
+    assert set(before) - set(read_weights(trained[1] / "other.onnx", trained[0])) == {"conv1/kernel"}
 
 
 def test_the_torch_backend_gives_the_same_log_probs(trained: tuple[keras.Model, Path], tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ import click
 from train.cli_data import download, record, say, synth
 from train.cli_fit import fit
 from train.cli_lm import calibrate, lm, tune
-from train.command import EXISTING, FILE, Command, need
+from train.command import EXISTING, FILE, Command, choose_backend, need
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,11 +31,11 @@ for command in (download, record, synth, say, fit, lm, tune, calibrate):
 @click.argument("run", type=EXISTING)
 @click.argument("out", type=FILE)
 @click.option("--name", help="What the model calls itself.  [default: the file's name]")
-@click.option("--int8", is_flag=True, help="Quantise the LSTM and matrix weights, per channel: a third of the size.")
+@click.option("--int8", is_flag=True, help="Quantise all matrices but the first, per channel: a quarter of the size.")
 def export(run: Path, out: Path, name: str | None, int8: bool) -> None:
     """Write the best weights of a RUN as one self-describing ONNX file."""
-    need("train", "keras", "tensorflow", "tf2onnx", "onnx")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    need("train", "keras", "onnx")
+    choose_backend()
     from train.export import export as write
 
     spec = write(run, out, name or out.stem, int8)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
 import click
 
-from train.command import EXISTING, FOLDER, POSITIVE, Command, need
+from train.command import EXISTING, FOLDER, POSITIVE, Command, choose_backend, need
 from train.data import DataError
 
 
@@ -75,10 +74,10 @@ def fit(
     if backend != "torch" and settings["bf16"]:
         raise click.UsageError("--bf16 needs --backend torch")
     cluster, ranks = _cluster(workers, distribute, rank)
-    need("train", "keras", "tensorflow")
-    if backend == "torch":
-        need("torch", "torch")
-    os.environ["KERAS_BACKEND"] = backend
+    need("train" if backend == "tensorflow" else backend, "keras", backend)
+    if settings["network"] == "tutorial":
+        need("train", "tensorflow", "tf2onnx")  # at the end, for the export
+    choose_backend(backend)
     from train.config import load_config
     from train.run import prepare, start
 
@@ -101,7 +100,7 @@ def fit(
     start(folder, cluster, ranks)
     if 0 not in ranks:
         return  # the first worker has the model
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    choose_backend()
     from train.export import export as write
 
     write(folder, folder / "model.onnx", folder.name)

@@ -34,3 +34,8 @@ def need(extra: str, *modules: str) -> None:
     for name in modules:
         if importlib.util.find_spec(name) is None:
             raise DataError(f"{name} is not installed: type  pip install 'asr-stream[{extra}]'")
+
+
+def choose_backend(name: str = "") -> None:
+    """Say what Keras shall run on, before it is imported; without a name TensorFlow where it is installed."""
+    os.environ["KERAS_BACKEND"] = name or ("tensorflow" if importlib.util.find_spec("tensorflow") else "torch")

@@ -1,9 +1,10 @@
-"""From Keras weights to one self-describing ONNX file with fused LSTM nodes; runs under the TensorFlow backend."""
+"""From Keras weights to one self-describing ONNX file; the tutorial's network needs the TensorFlow backend for it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,11 @@ import keras
 import numpy as np
 
 from streamer.spec import METADATA_KEY, ModelSpec
-from train import network
+from train import graph, network
 from train.checkpoint import load_checkpoint
 from train.config import Config, load_config, subsampling
 from train.data import DataError
-from train.weights import name_weights
 
-OPSET = 17
 CHUNK_FRAMES = 16  # 160 ms: how often a streaming model is run
 WINDOW = {"left_context": 200, "chunk_frames": 100, "right_context": 100}  # the tutorial's network: 4 s, moved by 1 s
 
@@ -51,21 +50,21 @@ def describe(config: Config, name: str, training: Mapping[str, Any]) -> ModelSpe
 
 
 def export(run: Path, out: Path, name: str, int8: bool = False) -> ModelSpec:
-    """Write the best weights of a run as ONNX; int8 quantises the LSTM and matrix weights, per channel."""
+    """Write the best weights of a run as ONNX; int8 quantises all matrices but the first, per channel."""
     import onnx
 
     config, net = load_network(run)
-    graph = to_onnx(net, config)
+    model = to_onnx(net)
     spec = describe(config, name, provenance(run, config))
     spec = dataclasses.replace(spec, probe=probe(net, config, spec))
     part = out.with_suffix(".part")
     out.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(graph, part)
+    onnx.save(model, part)
     if int8:
-        _quantise(part)
-        graph = onnx.load(part)
-    onnx.helper.set_model_props(graph, {METADATA_KEY: spec.dump()})
-    onnx.save(graph, part)
+        _quantise(part, [node.name for node in model.graph.node if "conv0/kernel" in node.input])
+        model = onnx.load(part)
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.dump()})
+    onnx.save(model, part)
     part.replace(out)
     return spec
 
@@ -83,43 +82,39 @@ def provenance(run: Path, config: Config) -> dict[str, Any]:
     return {"config": settings, "log": told}
 
 
-def to_onnx(net: keras.Model, config: Config) -> Any:
+def to_onnx(net: keras.Model) -> Any:
     """An ONNX graph with named ports: features and states in, log_probs and next states out."""
+    if isinstance(net, network.StreamingNetwork):
+        return graph.write(net, CHUNK_FRAMES)
+    return _traced(net)
+
+
+def _traced(net: keras.Model) -> Any:
+    """The tutorial's network, by tf2onnx."""
+    if keras.backend.backend() != "tensorflow":
+        raise DataError("the tutorial's network is exported with TensorFlow: type  pip install 'asr-stream[train]'")
     import tensorflow as tf
     import tf2onnx
 
-    width = config.features.width
-    shapes = net.state_shapes() if isinstance(net, network.StreamingNetwork) else {}
-    frames = CHUNK_FRAMES if shapes else sum(WINDOW.values())
-    signature = [tf.TensorSpec([None, frames, width], tf.float32, name="features")]
-    signature += [tf.TensorSpec([None, *shape], tf.float32, name=name) for name, shape in shapes.items()]
-
-    def run(features: Any, *states: Any) -> dict[str, Any]:
-        if not shapes:
-            return {"log_probs": net(features, training=False)}
-        log_probs, after = net.step(features, dict(zip(shapes, states, strict=True)))
-        return {"log_probs": log_probs} | {f"next_{name}": after[name] for name in shapes}
-
-    traced = tf.function(run, input_signature=signature)
-    graph, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=OPSET)
-    name_weights(graph, net)
-    return _tidy(graph, ["log_probs", *(f"next_{name}" for name in shapes)])
+    width = net.input_shape[-1]
+    signature = [tf.TensorSpec([None, sum(WINDOW.values()), width], tf.float32, name="features")]
+    traced = tf.function(lambda features: {"log_probs": net(features, training=False)}, input_signature=signature)
+    model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=graph.OPSET)
+    found = [o.name for o in model.graph.output]
+    if found != ["log_probs"]:
+        raise RuntimeError(f"tf2onnx named the outputs {found}")
+    if any(node.op_type in ("Loop", "Scan") for node in model.graph.node):
+        raise RuntimeError("the exported graph has a Loop, twenty times slower: an LSTM was not fused")
+    return model
 
 
-def _tidy(graph: Any, outputs: list[str]) -> Any:
-    """Check that tf2onnx kept the names and fused the LSTMs; a Loop would be twenty times slower."""
-    found = [o.name for o in graph.graph.output]
-    if sorted(found) != sorted(outputs):
-        raise RuntimeError(f"tf2onnx named the outputs {found}, expected {outputs}")
-    if any(node.op_type in ("Loop", "Scan") for node in graph.graph.node):
-        raise RuntimeError("the exported graph has a Loop: an LSTM was not fused")
-    return graph
-
-
-def _quantise(path: Path) -> None:
+def _quantise(path: Path, but: Sequence[str]) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(path, path, ["LSTM", "MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+    logging.disable(logging.WARNING)  # it recommends steps that this graph is written not to need
+    kinds = ["LSTM", "MatMul"]
+    quantize_dynamic(path, path, kinds, per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=but)
+    logging.disable(logging.NOTSET)
 
 
 def probe(net: keras.Model, config: Config, spec: ModelSpec) -> dict[str, Any]:

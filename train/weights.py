@@ -1,7 +1,6 @@
-"""Weights by name: into an exported graph, and out of it again to begin training from a model file.
+"""Weights by name: how they stand in an exported graph, and out of it again to begin training from a model file.
 
-tf2onnx names initialisers as it likes and lays some out anew. While the Keras weights are still at hand each is found
-by its values and gets the name of its variable, which quantisation keeps (with a suffix).
+An initialiser of the graph has the name of its variable, which quantisation keeps (with a suffix).
 """
 
 from __future__ import annotations
@@ -41,38 +40,17 @@ LSTM_BIAS: Layout = (
     lambda x: np.concatenate([_gates(x, (0, 3, 1, 2)), np.zeros_like(x)])[None],
     lambda y: _gates(y[0, : y.shape[1] // 2], (0, 2, 3, 1)),
 )
-CONV: Layout = (lambda x: x.transpose(2, 1, 0)[:, :, None], lambda y: y[:, :, 0].transpose(2, 1, 0))
+MATRIX: Layout = (lambda x: x.reshape(-1, x.shape[-1]), lambda y: y)  # of what is under the kernel, side by side
 DEPTHWISE: Layout = (lambda x: x.transpose(1, 2, 0)[:, :, None], lambda y: y[:, :, 0].transpose(2, 0, 1))
 
 
 def layout(name: str, ndim: int) -> Layout:
-    """How tf2onnx lays out the variable of this name and number of axes."""
+    """How the variable of this name and number of axes lies in a graph."""
     if "lstm_cell" in name:
         return LSTM if ndim == 2 else LSTM_BIAS
     if ndim == 3:
-        return DEPTHWISE if "depthwise" in name else CONV
+        return DEPTHWISE if "depthwise" in name else MATRIX
     return AS_IS
-
-
-def name_weights(graph: Any, net: keras.Model) -> None:
-    """Rename the initialisers of an ONNX model to the variables they hold, found by shape and value."""
-    from onnx import numpy_helper
-
-    held = [(i, numpy_helper.to_array(i).squeeze()) for i in graph.graph.initializer if i.data_type == 1]
-    renamed: dict[str, str] = {}
-    for name, variable in by_name(net).items():
-        value = keras.ops.convert_to_numpy(variable)
-        expected = layout(name, value.ndim)[0](value).squeeze()
-        for initializer, found in held:
-            free = initializer.name not in renamed
-            if free and found.shape == expected.shape and np.array_equal(found, expected):
-                renamed[initializer.name] = name
-                break
-    for initializer in graph.graph.initializer:
-        initializer.name = renamed.get(initializer.name, initializer.name)
-    for node in graph.graph.node:
-        for at, name in enumerate(node.input):
-            node.input[at] = renamed.get(name, name)
 
 
 def read_weights(path: Path, net: keras.Model) -> Mapping[str, Array]:
@@ -96,11 +74,10 @@ def _read(held: Mapping[str, Any], net: keras.Model) -> Iterator[tuple[str, Arra
         else:
             continue
         restore = layout(name, len(variable.shape))[1]
-        yield name, restore(value.reshape(_graph_shape(name, tuple(variable.shape)))).astype(np.float32)
-
-
-def _graph_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return layout(name, len(shape))[0](np.zeros(shape, np.float32)).shape
+        shape = tuple(variable.shape)
+        expected = layout(name, len(shape))[0](np.zeros(shape, np.float32)).shape
+        if value.squeeze().shape == tuple(n for n in expected if n > 1):  # else it lies as it once did: not known
+            yield name, restore(value.reshape(expected)).reshape(shape).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
