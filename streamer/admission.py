@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SHARE = 0.8  # of the worker's time that sessions may fill, so that those that run keep their latency
+SHARE = 0.8  # of a core's time that sessions may fill, so that those that run keep their latency
 HALF_LIFE_SECONDS = 30.0  # of audio, after which a measurement counts half
+IDLE_SECONDS = 1.0  # without a step, after which what was done meanwhile was not done for sessions
 
 
 class Admission:
-    """Counts sessions and measures what they cost.
+    """Counts sessions and measures what they cost: a process has one core, for the model and all else that it does.
 
-    `closed` refuses everyone. The number of places is what the worker can keep up with, but at least 1 and at most
-    `max_sessions`; one network address gets at most `per_address` of them.
+    `closed` refuses everyone. The number of places is what a core can keep up with, but at least 1 and at most
+    `max_sessions`; one network address gets at most `per_address` of them. `cpu` tells the seconds of CPU time that the
+    process has used.
     """
 
-    def __init__(self, max_sessions: int = 500, per_address: int = 100) -> None:
+    def __init__(
+        self,
+        max_sessions: int = 500,
+        per_address: int = 100,
+        cpu: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.max_sessions, self.per_address = max_sessions, per_address
+        self._cpu, self._clock = cpu, clock
+        self._used, self._at = 0.0, -math.inf  # CPU time and time of the last step
         self.closed = False
         self._spent = self._heard = 0.0
         self._addresses: Counter[str] = Counter()
@@ -41,7 +53,11 @@ class Admission:
         return min(self.max_sessions, max(1, int(SHARE / self.cost)))
 
     def ran(self, seconds: float, audio_seconds: float) -> None:
-        """Work that took some seconds was done for some seconds of audio."""
+        """A step of the model took some seconds, for some seconds of audio; all that came before it belongs to it."""
+        used, now = self._cpu(), self._clock()
+        if now - self._at < IDLE_SECONDS:
+            seconds = max(seconds, used - self._used)
+        self._used, self._at = used, now
         if audio_seconds > 0:
             kept = 0.5 ** (audio_seconds / HALF_LIFE_SECONDS)
             self._spent = self._spent * kept + seconds

@@ -85,7 +85,7 @@ def _words(hypothesis: Hypothesis, vocab: Sequence[str]) -> Iterator[WordSpan]:
         if token is not None and vocab[token.id] != " ":
             run.append(token)
         elif run:
-            confidence = float(np.exp(np.mean([np.log(max(t.probability, 1e-9)) for t in run])))
+            confidence = math.exp(sum(math.log(max(t.probability, 1e-9)) for t in run) / len(run))
             yield WordSpan("".join(vocab[t.id] for t in run), run[0].start, run[-1].end, min(confidence, 1.0))
             run = []
 
@@ -135,7 +135,8 @@ class Greedy:
 
     def settled(self, hypothesis: Hypothesis) -> int:
         """How many words can no longer change: all but one that may go on."""
-        return len(words(hypothesis, self.vocab)) - self.within_word(hypothesis)
+        said = "".join(self.vocab[token.id] for token in hypothesis.tokens)
+        return sum(map(bool, said.split(" "))) - self.within_word(hypothesis)
 
     def within_word(self, hypothesis: Hypothesis) -> bool:
         """Whether the last word may go on."""

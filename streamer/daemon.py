@@ -33,7 +33,7 @@ from streamer.wyoming import serve_wyoming
 log = logging.getLogger("asr_stream")
 
 PATIENCE_SECONDS = 2.0
-MEASURE_SECONDS = 10.0
+MEASURE_SECONDS = 2.0  # of noise in each stream of a full step
 
 Blocks = AsyncGenerator[Floats | Lost, None]
 
@@ -174,14 +174,19 @@ async def _serving(daemon: Daemon, listen: Listen) -> AsyncIterator[None]:
 
 
 async def _measure(scheduler: Scheduler) -> None:
-    """Recognise noise, so that from the first client on it is known what a second of audio costs."""
+    """Recognise noise, so that from the first client on it is known what a second of audio costs in a full step."""
     model, tally = scheduler.model, scheduler.tally
     scheduler.tally = Tally()  # of nobody's audio
     rate = model.spec.features.sample_rate
     noise = np.random.default_rng(0).normal(0, 0.1, round(MEASURE_SECONDS * rate)).clip(-1, 1).astype(np.float32)
-    stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
-    await stream.push(noise)
-    await stream.finish()
+
+    async def speak() -> None:
+        stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
+        await stream.push(noise)
+        await stream.finish()
+        stream.close()
+
+    await asyncio.gather(*(speak() for _ in range(scheduler.batch)))
     scheduler.tally = tally
 
 

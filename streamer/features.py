@@ -26,8 +26,10 @@ def compute(samples: Floats, spec: FeatureSpec) -> Floats:
     frames = num_frames(len(samples), spec)
     if frames == 0:
         return np.zeros((0, spec.width), np.float32)
-    strided = np.lib.stride_tricks.sliding_window_view(samples, spec.frame_length)[:: spec.frame_shift][:frames]
-    spectrum = np.abs(np.fft.rfft(strided * _hann(spec.frame_length), spec.fft_size, axis=1))
+    samples = np.ascontiguousarray(samples, np.float32)
+    strides = (spec.frame_shift * samples.itemsize, samples.itemsize)
+    framed: Floats = np.ndarray((frames, spec.frame_length), np.float32, samples, strides=strides)
+    spectrum = np.abs(np.fft.rfft(framed * _hann(spec.frame_length), spec.fft_size, axis=1))
     if spec.kind == "spectrogram":
         return np.sqrt(spectrum).astype(np.float32)
     power = np.square(spectrum, dtype=np.float32)

@@ -20,7 +20,8 @@ from streamer.model import AcousticModel
 from streamer.recognizer import Floats, Recognizer
 from streamer.tally import Tally
 
-BATCH = 16  # chunks in a step: more are hardly faster, and a chunk that comes meanwhile waits longer
+BATCH = 32  # chunks in a step: more are hardly faster, and a chunk that comes meanwhile waits longer
+GATHER_SECONDS = 0.02  # a chunk waits at most for others to share its step, where as many are to be expected
 QUEUE_SECONDS = 1.0  # of audio that may wait in a stream
 AHEAD_SECONDS = 10.0  # a stream that was served so far ahead of real time is as urgent as one further ahead
 
@@ -73,13 +74,15 @@ def _outcome(turn: Turn, answer: list[Event] | Exception | None) -> Outcome | Ex
 class Stream:
     """One recogniser of a scheduler, for one task of the event loop, where `tell` hears its events.
 
-    `arrived` is when the last sample of the latest chunk was here, `lag_seconds` how long its events took from then.
+    `arrived` is when the last sample of the latest chunk was here, `lag_seconds` how long its events took from then,
+    `due` and `counted_in` are the scheduler's.
     """
 
     def __init__(self, scheduler: Scheduler, recognizer: Recognizer, tell: Tell) -> None:
         self.recognizer = recognizer
         self.arrived = self.lag_seconds = 0.0
         self.due = 0.0  # when its next chunk would be due if it were live
+        self.counted_in = -1  # the last period in which it had a turn
         self._scheduler = scheduler
         self._tell = tell
         self._capacity = round(QUEUE_SECONDS * recognizer.spec.features.sample_rate)
@@ -167,9 +170,11 @@ class Stream:
 class Scheduler:
     """Owns the model's one worker thread; use it as a context manager, within one event loop.
 
-    Streams are served in the order in which their chunks are due: those of a live stream when they are here, those of
-    a stream that comes faster at the pace of speech, so that it waits for all live ones. `ran` is told after every step
-    how many seconds it took and how many seconds of audio it was.
+    A step begins when as many streams are ready as are to be expected within GATHER_SECONDS, or after that time: few
+    streams never wait for each other, and many share steps, which makes each of them cheaper. Streams are served in the
+    order in which their chunks are due: those of a live stream when they are here, those of a stream that comes faster
+    at the pace of speech, so that it waits for all live ones. `ran` is told after every step how many seconds it took
+    and how many seconds of audio it was.
     """
 
     def __init__(
@@ -187,6 +192,10 @@ class Scheduler:
         self._chunk_seconds = spec.chunk_frames * spec.features.frame_shift / spec.features.sample_rate
         self._ready: set[Stream] = set()
         self._work = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._period = self._speaking = 0  # in which turns are counted, and how many streams had one in it
+        self._period_end = 0.0
+        self._enough = 1  # ready streams for a step
         self._worker = ThreadPoolExecutor(1, "recogniser")
 
     def open(self, recognizer: Recognizer, tell: Tell) -> Stream:
@@ -199,7 +208,7 @@ class Scheduler:
             now = self.clock()
             stream.due = min(max(now, stream.due + self._chunk_seconds), now + AHEAD_SECONDS)
             self._ready.add(stream)
-            self._work.set()
+            self._call()
 
     def forget(self, stream: Stream) -> None:
         """Take a stream out of the line."""
@@ -217,14 +226,36 @@ class Scheduler:
     async def _run(self) -> None:
         while True:
             await self._work.wait()
+            self._work.clear()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
             streams = heapq.nsmallest(self.batch, self._ready, key=lambda stream: stream.due)
             self._ready.difference_update(streams)
-            if not self._ready:
-                self._work.clear()
             if streams:
                 await self._step(streams)
+                self._call()
+
+    def _call(self) -> None:
+        """Have a step run: at once when enough streams are ready, or else soon."""
+        if len(self._ready) >= self._enough:
+            self._work.set()
+        elif self._ready and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._work.set)
+
+    def _count(self, streams: Sequence[Stream]) -> None:
+        """Learn from how many streams have turns how many are to be expected."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._period_end:
+            self._enough = min(self.batch, max(1, int(self._speaking * GATHER_SECONDS / self._chunk_seconds)))
+            self._period_end = now + 3 * self._chunk_seconds
+            self._period, self._speaking = self._period + 1, 0
+        for stream in streams:
+            self._speaking += stream.counted_in != self._period
+            stream.counted_in = self._period
 
     async def _step(self, streams: Sequence[Stream]) -> None:
+        self._count(streams)
         turns = [stream.begin_turn() for stream in streams]
         loop = asyncio.get_running_loop()
         outcomes, seconds = await loop.run_in_executor(self._worker, self._timed, turns)

@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from streamer.admission import Admission
+from streamer.admission import IDLE_SECONDS, SHARE, Admission
 
 
 def test_before_anything_was_measured_the_given_number_is_the_limit() -> None:
@@ -23,8 +23,22 @@ def test_places_follow_from_what_a_second_of_audio_costs(cost: float, places: in
     assert admission.places == places
 
 
+def test_what_the_process_does_besides_the_model_counts_except_what_it_did_while_nobody_spoke() -> None:
+    used, now = 7.0, 100.0
+    admission = Admission(cpu=lambda: used, clock=lambda: now)
+    admission.ran(0.001, 0.1)
+    assert admission.cost == pytest.approx(0.01)
+    used, now = used + 0.003, now + 0.1
+    admission.ran(0.001, 0.1)  # the rest is the network's
+    assert admission.cost == pytest.approx(0.02, rel=0.01)
+    used, now = used + 50, now + IDLE_SECONDS  # captions for others
+    admission.ran(0.001, 0.1)
+    assert admission.cost == pytest.approx(0.05 / 3, rel=0.01)
+    assert admission.places == int(SHARE / admission.cost)
+
+
 def test_what_was_measured_long_ago_is_forgotten() -> None:
-    admission = Admission()
+    admission = Admission(cpu=lambda: 0.0)
     admission.ran(100, 10)
     for _ in range(600):
         admission.ran(0.01, 1)
@@ -38,7 +52,7 @@ def test_a_step_without_audio_is_not_counted() -> None:
 
 
 def test_above_its_measured_capacity_the_next_session_is_refused_and_places_come_back() -> None:
-    admission = Admission()
+    admission = Admission(cpu=lambda: 0.0)
     admission.ran(0.4, 1)
     with contextlib.ExitStack() as sessions:
         for number in range(2):

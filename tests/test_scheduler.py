@@ -11,13 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import babble
+from virtual_clock import VirtualClock
 from waiting import PATIENCE_SECONDS, asynchronous, until
 
 from streamer import engine
 from streamer.events import Event, Final, Gap
 from streamer.model import AcousticModel, load
 from streamer.recognizer import Recognizer
-from streamer.scheduler import RecogniserError, Scheduler, Stream
+from streamer.scheduler import GATHER_SECONDS, RecogniserError, Scheduler, Stream
+from streamer.tally import Tally
 
 SECOND = 16000
 CHUNK = 2800  # what the tiny streaming model needs first
@@ -97,6 +99,45 @@ async def test_chunks_that_are_ready_at_once_share_a_step_up_to_a_bound(tiny: Ac
         for stream in streams:
             await stream.caught_up()
     assert model.sizes == [3, 2]
+
+
+class InlineClock(VirtualClock):
+    """Virtual time in which the work of other threads takes none."""
+
+    def run_in_executor(self, executor: Any, func: Any, *arguments: Any) -> Any:
+        done = self.create_future()
+        done.set_result(func(*arguments))
+        return done
+
+
+@pytest.mark.parametrize("voices", [1, 4, 40])
+def test_few_live_streams_never_wait_for_each_other_and_many_share_steps(tiny: AcousticModel, voices: int) -> None:
+    sizes, lags = [], []
+
+    class Noting(Tally):
+        def ran(self, seconds: float, audio_seconds: float, batch: int) -> None:
+            sizes.append(batch)
+
+    async def story() -> None:
+        clock = asyncio.get_running_loop().time
+        async with Scheduler(tiny, clock=clock, tally=Noting()) as scheduler:
+            chunk = tiny.spec.chunk_frames * tiny.spec.features.frame_shift
+
+            async def speak(voice: int) -> None:
+                stream = scheduler.open(recogniser(tiny), lambda event: None)
+                await asyncio.sleep(chunk / SECOND * voice / voices)
+                for at in range(0, 3 * SECOND, chunk):
+                    await stream.push(VOICES[0][at : at + chunk])
+                    await asyncio.sleep(chunk / SECOND)
+                    lags.append(stream.lag_seconds)
+
+            await asyncio.gather(*map(speak, range(voices)))
+
+    with asyncio.Runner(loop_factory=InlineClock) as runner:
+        runner.run(story())
+    expected = max(1, int(voices * GATHER_SECONDS * SECOND / (tiny.spec.chunk_frames * 160)))
+    assert sizes[-2] == expected
+    assert max(lags) <= (GATHER_SECONDS + 1e-9 if expected > 1 else 0)
 
 
 @asynchronous
