@@ -23,6 +23,7 @@ from streamer.probe import check, served_log_probs
 from streamer.recognizer import Recognizer
 from train import network
 from train.backends import gradients
+from train.blend import blend
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import Config
 from train.data import DataError
@@ -166,6 +167,23 @@ def test_the_weights_of_an_exported_model_can_be_begun_from(
             rows = [0, STREAMING.vocab.index("z"), STREAMING.vocab.index("a")]
             found, expected = found[..., [0, 1, 3]], expected[..., rows]
         np.testing.assert_allclose(found, expected, atol=0.02 if int8 else 1e-6, err_msg=name)
+
+
+def test_of_a_fine_tuned_model_as_much_is_kept_as_errs_least(trained: tuple[keras.Model, Path]) -> None:
+    net = network.build(STREAMING)
+    before = {name: keras.ops.convert_to_numpy(v) for name, v in by_name(net).items() if name != "head/bias"}
+    for variable in by_name(net).values():
+        variable.assign(variable + 4)
+    moved = by_name(net)["conv0/kernel"]
+
+    def error() -> float:
+        return float(np.abs(keras.ops.convert_to_numpy(moved) - before["conv0/kernel"] - 2.1).mean())
+
+    part, least = blend(net, before, error)
+    assert (part, least) == (0.5, pytest.approx(0.1, abs=1e-5))
+    for name, value in by_name(net).items():
+        expected = before[name] + 2 if name in before else 4
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(value), expected, atol=1e-5, err_msg=name)
 
 
 def test_weights_that_lie_otherwise_are_not_taken_for_what_they_are_not(

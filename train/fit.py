@@ -13,6 +13,7 @@ import numpy as np
 
 from train import backends, network
 from train.batch import Data, Item, assemble, epoch_batches, statistics
+from train.blend import blend
 from train.board import Board, open_board, sentence
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import Config
@@ -91,6 +92,19 @@ def fit(config: Config, data: Data, folder: Path, workers: Workers) -> None:
                 break
         else:
             progress.epoch, progress.batch = progress.epoch + 1, 0
+    if report and config.init:
+        _blend(learner, folder)
+
+
+def _blend(learner: Learner, folder: Path) -> None:
+    """Keep of a fine-tuned model's best weights as much as validation prefers, if the tokens are the same."""
+    config, path = learner.config, Path(learner.config.init)
+    if not path.exists() or tuple((source := load_source(path)).vocab) != config.vocab:
+        return
+    load_checkpoint(folder / "best.npz", learner.net)
+    part, cer = blend(learner.net, source.weights, lambda: validate(learner.net, learner.data, config)[0])
+    save_checkpoint(folder / "best.npz", learner.net)
+    print(f"kept {100 * part:.0f} % of the way from {path.name}: CER {100 * cer:.2f} %", flush=True)
 
 
 class Learner:
