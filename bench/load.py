@@ -1,11 +1,15 @@
 """How many live sessions one core holds: realistic clients against this server and, if there, against Vosk's.
 
     python -m bench.load CORPORA [--vosk MODEL --python PEERS-PYTHON] [--clients 50,100,...] [--cycles 10000]
+    python -m bench.load CORPORA --soak MINUTES --clients N [--model FULL-PRECISION.onnx]
 
 The server runs on the first core with one model thread, the clients in processes of their own on the others. They play
 clips of the test split in real time, in packets of 20 to 100 ms of random size, session after session. The number of
 clients grows until the 95th percentile of added latency passes 300 ms: for `vosk` clients the time from a packet to its
 answer, for `/recognize` the time from the packet that causes an event to the event.
+
+A soak lets N clients of `/recognize` speak for long, tells the memory every minute, and how many sessions heard other
+finals than a server that has nothing else to do: none of a model in full precision (int8 scales depend on batch-mates).
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from train import recordings
 
 LIMIT_SECONDS = 0.3  # of added latency, 95th percentile
 CLIENTS_PER_PROCESS = 100
-WARM_UP_SECONDS = 8.0
+WARM_UP_SECONDS = 25.0
 RATE = 16000
 BLOCK = 320  # samples between which the cause of an event is looked for
 
@@ -63,16 +67,21 @@ class Server:
         return int(found[1]) / 1024 if found else 0.0
 
 
-def causes(model: AcousticModel, samples: np.ndarray) -> list[tuple[int, str]]:
-    """Each partial and final of a clip that is alone, and after how many samples it comes; not those of its end."""
+def heard_alone(model: AcousticModel, samples: np.ndarray) -> dict[str, Any]:
+    """Each partial and final of a clip that is alone, and after how many samples it comes, and the text of all finals.
+
+    What comes at the end of the clip is not among the events.
+    """
     recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
-    found = []
+    events, finals = [], []
     for at in range(0, len(samples), BLOCK):
         for event in engine.feed(model, recognizer, samples[at : at + BLOCK]):
             if isinstance(event, Partial | Final):
                 kind = "final" if isinstance(event, Final) else "partial"
-                found.append((min(at + BLOCK, len(samples)), f"{kind} {event.text}"))
-    return found
+                events.append((min(at + BLOCK, len(samples)), f"{kind} {event.text}"))
+                finals += [event.text] * isinstance(event, Final)
+    finals += [event.text for event in engine.finish(model, recognizer) if isinstance(event, Final)]
+    return {"events": events, "finals": finals}
 
 
 def write_clips(corpora: Path, folder: Path, count: int, model: AcousticModel) -> None:
@@ -83,15 +92,16 @@ def write_clips(corpora: Path, folder: Path, count: int, model: AcousticModel) -
         if written < count and 3 * RATE <= len(samples) <= 12 * RATE:
             pcm = np.round(samples * 32767).clip(-32768, 32767).astype("<i2")
             (folder / f"{written:03d}.raw").write_bytes(pcm.tobytes())
-            heard = causes(model, pcm.astype(np.float32) / 32768)
+            heard = heard_alone(model, pcm.astype(np.float32) / 32768)
             (folder / f"{written:03d}.json").write_text(json.dumps(heard))
             written += 1
 
 
 @contextlib.contextmanager
-def ours(protocol: str) -> Iterator[Server]:
+def ours(protocol: str, model: Path) -> Iterator[Server]:
     """This server with greedy decoding, on the first core."""
     command = ["taskset", "-c", "0", sys.executable, "-m", "streamer.cli", "--serve", "--port", "0", "--lm", "none"]
+    command += ["--model", str(model.resolve())]
     command += ["--max-sessions", "5000", "--max-sessions-per-address", "5000"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -123,16 +133,21 @@ def vosk(python: str, model: str) -> Iterator[Server]:
 def press(server: Server, clients: int, seconds: float, clips: Path) -> dict[str, Any]:
     """Let so many clients speak and gather what they heard."""
     others = ",".join(map(str, range(1, os.cpu_count() or 1))) or "0"
-    before, began = server.cpu_seconds(), time.monotonic()
+    began = time.monotonic()
     processes = []
     for n, at in enumerate(range(0, clients, CLIENTS_PER_PROCESS)):
         count = min(CLIENTS_PER_PROCESS, clients - at)
         arguments = [server.url, server.protocol, count, seconds, WARM_UP_SECONDS, clips, n]
         command = ["taskset", "-c", others, sys.executable, ROOT / "bench" / "speakers.py", *arguments]
         processes.append(subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True))
-    time.sleep(seconds - 1)
-    memory, spent = server.memory_mb(), time.monotonic() - began
-    busy = (server.cpu_seconds() - before) / spent
+    time.sleep(WARM_UP_SECONDS)
+    before, since = server.cpu_seconds(), time.monotonic()
+    while (left := began + seconds - 1 - time.monotonic()) > 0:
+        time.sleep(min(left, 60))
+        if seconds > 300:
+            passed = (time.monotonic() - began) / 60
+            print(f"{passed:.0f} minutes: {server.memory_mb():.1f} MB", file=sys.stderr, flush=True)
+    memory, busy = server.memory_mb(), (server.cpu_seconds() - before) / (time.monotonic() - since)
     total: dict[str, Any] = {"memory_mb": memory, "busy": busy, "late": 0.0}
     for process in processes:
         told, _ = process.communicate()
@@ -166,6 +181,17 @@ def climb(server: Server, steps: Sequence[int], seconds: float, clips: Path) -> 
             break
         held = clients
     return rows, held
+
+
+def soak(server: Server, clients: int, seconds: float, clips: Path) -> str:
+    """What so long a load did."""
+    found = press(server, clients, seconds, clips)
+    return (
+        f"{clients} clients, {found['checked']} sessions, {found['audio_seconds'] / 3600:.1f} hours of audio: "
+        f"{found['wrong']} with other finals than alone, {found['refused']} refused, {found['failed']} failed; "
+        f"added latency {_ms(found['answers'], 50)} ms, 95 %: {_ms(found['answers'], 95)}, "
+        f"99.9 %: {_ms(found['answers'], 99.9)}; CPU {100 * found['busy']:.0f} %, {found['memory_mb']:.1f} MB"
+    )
 
 
 async def connect_often(url: str, count: int) -> None:
@@ -204,16 +230,22 @@ def main() -> None:
     parser.add_argument("--vosk", help="its model")
     parser.add_argument("--vosk-clients", default="2,4,6,8,10")
     parser.add_argument("--python", default=sys.executable, help="where vosk is installed")
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=45.0, help="of which 25 are to warm up")
     parser.add_argument("--cycles", type=int, default=0, help="let so many clients come and go, too")
+    parser.add_argument("--model", type=Path, default=find(None))
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="nothing but this")
     options = parser.parse_args()
     steps = [int(n) for n in options.clients.split(",")]
     with tempfile.TemporaryDirectory() as place:
         clips = Path(place)
-        write_clips(options.corpora, clips, 60, load(find(None)))
+        write_clips(options.corpora, clips, 60, load(options.model))
+        if options.soak:
+            with ours("recognize", options.model) as server:
+                print(soak(server, steps[0], 60 * options.soak, clips))
+            return
         rows, told = list[list[object]](), list[str]()
         for protocol in ("recognize", "vosk"):
-            with ours(protocol) as server:
+            with ours(protocol, options.model) as server:
                 if options.cycles and protocol == "recognize":
                     told.append(cycle(server, options.cycles))
                 more, held = climb(server, steps, options.seconds, clips)

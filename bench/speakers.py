@@ -3,8 +3,9 @@
     python bench/speakers.py URL PROTOCOL CLIENTS SECONDS WARM_UP_SECONDS FOLDER SEED
 
 PROTOCOL is `vosk` (an answer to every packet) or `recognize`. FOLDER holds clips as 16-bit samples at 16 kHz (*.raw)
-and beside each, for `recognize`, what a server with nothing else to do tells of it, and after how many samples
-(*.json). The last line printed is JSON: delays in seconds, what was refused or failed, how late packets were sent.
+and beside each (*.json) what a server with nothing else to do tells of it: events, after how many samples, and the
+texts of all finals. Clients begin one after the other during most of the warm-up. The last line printed is JSON: delays
+in seconds, what was refused, failed or heard otherwise, how late packets were sent.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ PACKET_SECONDS = (0.02, 0.1)
 
 @dataclass(slots=True)
 class Clip:
-    """A recording and, for each event that it causes, after how many samples."""
+    """A recording, for each event that it causes after how many samples, and the texts of its finals."""
 
     samples: bytes
     events: list[tuple[int, str]]
+    finals: list[str]
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Heard:
     refused: int = 0
     failed: int = 0
     unexpected: int = 0
+    checked: int = 0
+    wrong: int = 0
     audio_seconds: float = 0.0
 
     def note(self, delays: list[float], sent: float) -> None:
@@ -109,18 +113,22 @@ async def speak_recognize(socket: ClientConnection, clip: Clip, heard: Heard, rn
         expected.setdefault(text, []).append(samples)
 
     async def listen() -> None:
-        last = 0.0
+        last, finals = 0.0, []
         async for message in socket:
             event = json.loads(message)
             if event["type"] not in ("partial", "final"):
                 continue
             last = time.perf_counter()
+            if event["type"] == "final":
+                finals.append(event["text"])
             causes = expected.get(f"{event['type']} {event['text']}")
             at = sent.when(causes.pop(0)) if causes else None
             if at is None:
                 heard.unexpected += not sent.end  # what the end of the audio brings is timed as a final
             else:
                 heard.note(heard.answers, at)
+        heard.checked += 1
+        heard.wrong += finals != clip.finals
         if last > sent.end:
             heard.finals.append(last - sent.end) if sent.end >= heard.since else None
 
@@ -131,10 +139,12 @@ async def speak_recognize(socket: ClientConnection, clip: Clip, heard: Heard, rn
         await socket.send('{"type": "end"}')
 
 
-async def speaker(url: str, protocol: str, clips: list[Clip], until: float, heard: Heard, rng: random.Random) -> None:
+async def speaker(
+    url: str, protocol: str, clips: list[Clip], begin: float, until: float, heard: Heard, rng: random.Random
+) -> None:
     """One client: session after session until the time is up."""
     speak = {"vosk": speak_vosk, "recognize": speak_recognize}[protocol]
-    await asyncio.sleep(rng.uniform(0, 3))  # people do not begin all at once
+    await asyncio.sleep(begin)
     while time.perf_counter() < until:
         try:
             async with connect(url, compression=None, ping_interval=None, open_timeout=30) as socket:
@@ -152,13 +162,15 @@ async def run(url: str, protocol: str, clients: int, seconds: float, warm_up: fl
     """All clients of this process."""
     clips = []
     for path in sorted(folder.glob("*.raw")):
-        told = path.with_suffix(".json")
-        clips.append(Clip(path.read_bytes(), json.loads(told.read_text()) if told.exists() else []))
+        told = json.loads(path.with_suffix(".json").read_text())
+        clips.append(Clip(path.read_bytes(), told["events"], told["finals"]))
     began = time.perf_counter()
     heard = Heard(began + warm_up)
-    speakers = (
-        speaker(url, protocol, clips, began + seconds, heard, random.Random(f"{seed}/{n}")) for n in range(clients)
-    )
+    speakers = []
+    for n in range(clients):
+        rng = random.Random(f"{seed}/{n}")
+        begin = rng.uniform(0, 0.8 * warm_up)  # people do not begin all at once
+        speakers.append(speaker(url, protocol, clips, begin, began + seconds, heard, rng))
     await asyncio.gather(*speakers)
     return heard
 

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SHARE = 0.8  # of a core's time that sessions may fill, so that those that run keep their latency
-HALF_LIFE_SECONDS = 30.0  # of audio, after which a measurement counts half
+SHARE = 0.9  # of a core's time that sessions may fill, so that those that run keep their latency
+HALF_LIFE_SECONDS = 30.0  # after which a measurement counts half,
+HALF_LIFE_AUDIO_SECONDS = 300.0  # or after so much audio, if that comes sooner
 IDLE_SECONDS = 1.0  # without a step, after which what was done meanwhile was not done for sessions
 
 
@@ -32,7 +33,7 @@ class Admission:
         self._cpu, self._clock = cpu, clock
         self._used, self._at = 0.0, -math.inf  # CPU time and time of the last step
         self.closed = False
-        self._spent = self._heard = 0.0
+        self._spent = self._stepped = self._heard = 0.0
         self._addresses: Counter[str] = Counter()
 
     @property
@@ -43,7 +44,7 @@ class Admission:
     @property
     def cost(self) -> float | None:
         """Seconds of work for a second of audio, on average of late; None before anything was measured."""
-        return self._spent / self._heard if self._heard else None
+        return max(self._spent, self._stepped) / self._heard if self._heard else None
 
     @property
     def places(self) -> int:
@@ -55,12 +56,13 @@ class Admission:
     def ran(self, seconds: float, audio_seconds: float) -> None:
         """A step of the model took some seconds, for some seconds of audio; all that came before it belongs to it."""
         used, now = self._cpu(), self._clock()
-        if now - self._at < IDLE_SECONDS:
-            seconds = max(seconds, used - self._used)
+        since = now - self._at
+        spent = used - self._used if since < IDLE_SECONDS else seconds
         self._used, self._at = used, now
         if audio_seconds > 0:
-            kept = 0.5 ** (audio_seconds / HALF_LIFE_SECONDS)
-            self._spent = self._spent * kept + seconds
+            kept = 0.5 ** max(min(since, IDLE_SECONDS) / HALF_LIFE_SECONDS, audio_seconds / HALF_LIFE_AUDIO_SECONDS)
+            self._spent = self._spent * kept + spent
+            self._stepped = self._stepped * kept + seconds  # more than CPU time where others use the core too
             self._heard = self._heard * kept + audio_seconds
 
     def unready(self) -> str | None:
