@@ -12,8 +12,8 @@ from streamer.spec import FeatureSpec
 from train.batch import Data, assemble, batches
 from train.cache import FeatureCache
 from train.config import Config, load_config
-from train.data import Clip, DataError, Example, examples, read_corpus, split_clips
-from train.run import prepare
+from train.data import Clip, DataError, Example, examples, read_corpus, split_clips, write_manifest
+from train.run import prepare, read_splits
 
 
 def write_clip(path: Path, seconds: float, seed: int = 0) -> Path:
@@ -42,6 +42,17 @@ def test_a_manifest_without_the_needed_columns_is_refused(tmp_path: Path) -> Non
         read_corpus(tmp_path)
     with pytest.raises(DataError, match="no corpus at"):
         read_corpus(tmp_path / "missing.csv")
+
+
+def test_without_clips_for_validation_a_tenth_of_those_for_training_is_held_out(tmp_path: Path) -> None:
+    """As in what `asr-train synth` makes; a corpus that has some serves for all."""
+    for name, splits in (("spoken", ["train"] * 20 + ["test"]), ("mixed", ["train", "dev"])):
+        write_manifest(tmp_path / f"{name}.csv", [Clip(tmp_path / f"{i}.wav", "x", s) for i, s in enumerate(splits)])
+    train, valid = read_splits([tmp_path / "spoken.csv"], Config())
+    assert (len(train), len(valid)) == (18, 2)
+    assert not {clip.path for clip in train} & {clip.path for clip in valid}
+    train, valid = read_splits([tmp_path / "spoken.csv", tmp_path / "mixed.csv"], Config())
+    assert (len(train), len(valid)) == (21, 1)
 
 
 def test_clips_are_split_by_column_or_nine_to_one(tmp_path: Path) -> None:

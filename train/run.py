@@ -24,10 +24,9 @@ UNREADABLE_SHARE = 0.1  # of the recordings: with more, something is wrong with 
 
 def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: Path, folder: Path) -> None:
     """Read corpora, compute missing features, and write the run folder: config, train.csv, val.csv, dropped.csv."""
-    train, valid = _read(sources, config)
-    for name, clips in (("train", train), ("dev", valid)):
-        if not clips:
-            raise DataError(f"no clip is of the split {name}: give a corpus that has some, or manifests without splits")
+    train, valid = read_splits(sources, config)
+    if not train:
+        raise DataError("no clip is of the split train: give a corpus that has some, or manifests without splits")
     config = dataclasses.replace(config, vocab=_vocabulary(config, [clip.text for clip in train]))
     if config.pronunciations:
         sounds = {phone for said in pronunciations(Path(config.pronunciations)).values() for phone in said}
@@ -57,8 +56,8 @@ def prepare(config: Config, sources: Sequence[Path], noise: Path | None, cache: 
     (folder / "data.json").write_text(json.dumps(told))
 
 
-def _read(sources: Sequence[Path], config: Config) -> tuple[list[Clip], list[Clip]]:
-    """Training and validation clips of all corpora."""
+def read_splits(sources: Sequence[Path], config: Config) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips of all corpora; of the former a tenth where no corpus has any for validation."""
     train, valid = list[Clip](), list[Clip]()
     for source in sources:
         clips = read_corpus(source)
@@ -67,6 +66,9 @@ def _read(sources: Sequence[Path], config: Config) -> tuple[list[Clip], list[Cli
         valid += parts[1]
         others = len(clips) - len(parts[0]) - len(parts[1])
         print(f"{source}: {len(clips)} clips" + (f", {others} of them of other splits" if others else ""), flush=True)
+    if train and not valid:
+        print(f"no clip is of the split dev: a tenth is held out, by {config.split_by}", flush=True)
+        return split_clips([dataclasses.replace(clip, split="") for clip in train], config.seed, config.split_by)
     return train, valid
 
 
