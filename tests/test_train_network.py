@@ -198,7 +198,7 @@ def test_weights_that_lie_otherwise_are_not_taken_for_what_they_are_not(
     assert set(before) - set(read_weights(trained[1] / "other.onnx", trained[0])) == {"conv1/kernel"}
 
 
-def test_the_torch_backend_gives_the_same_log_probs(trained: tuple[keras.Model, Path], tmp_path: Path) -> None:
+def test_the_torch_backend_gives_the_same_model(trained: tuple[keras.Model, Path], tmp_path: Path) -> None:
     if subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode:
         pytest.skip("torch is not installed: pip install -e '.[torch]'")
     x = features.compute(SAMPLES[:16000], STREAMING.features)[None, :96]
@@ -208,13 +208,15 @@ def test_the_torch_backend_gives_the_same_log_probs(trained: tuple[keras.Model, 
         "from train.config import load_config; from train.checkpoint import load_checkpoint;"
         "run, at = map(Path, sys.argv[1:]); net = network.build(load_config(run / 'config.json'));"
         "load_checkpoint(run / 'best.npz', net);"
-        "y = net(np.load(at / 'x.npy'), training=False).detach().numpy(); np.save(at / 'y.npy', y)"
+        "y = net(np.load(at / 'x.npy'), training=False).detach().numpy(); np.save(at / 'y.npy', y);"
+        "from train.export import export; export(run, at / 'model.onnx', 'test')"
     )
     subprocess.run(
         [sys.executable, "-c", script, trained[1], tmp_path], check=True, env=os.environ | {"KERAS_BACKEND": "torch"}
     )
     expected = np.asarray(trained[0](x, training=False))
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-5)
+    assert "100% of" in check(load(tmp_path / "model.onnx"))
 
 
 def test_torchs_step_does_not_depend_on_how_a_gradient_lies_in_memory(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from streamer.spec import METADATA_KEY, ModelSpec
 from train import graph, network
@@ -128,7 +127,7 @@ def probe(net: keras.Model, config: Config, spec: ModelSpec) -> dict[str, Any]:
     frames = spec.chunk_frames * 8
     samples = signal((frames - 1) * spec.features.frame_shift + spec.features.frame_length, spec.features.sample_rate)
     x = features.compute(samples, spec.features)
-    log_probs = np.asarray(net(x[None], training=False))[0]
+    log_probs = keras.ops.convert_to_numpy(net(x[None], training=False))[0]
     return {
         "frames": frames,
         "feature_means": [round(float(v), 5) for v in x.mean(axis=0)],
