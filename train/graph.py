@@ -17,7 +17,7 @@ from train.network import ConvBlock, StreamingNetwork
 from train.weights import by_name, layout
 
 OPSET = 17
-FLOAT, INT64 = 1, 7  # onnx.TensorProto's names for them
+FLOAT = 1  # of onnx.TensorProto
 
 
 class Graph:
