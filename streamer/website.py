@@ -110,7 +110,7 @@ def _metrics(site: Site, connection: Connection) -> Response:
     cost = whole if admission is None else admission.cost or 0.0
     gauges = {
         "clients": ("WebSockets that are open, of captions and sessions.", float(len(connection.server.connections))),
-        "real_time_factor": ("Seconds of work for a second of audio, of late.", cost),
+        "real_time_factor": ("Seconds that a second of audio costs, with all that belongs to it, of late.", cost),
     }
     if admission is not None:
         gauges["sessions_open"] = ("Sessions now.", float(admission.sessions))

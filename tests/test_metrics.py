@@ -67,9 +67,7 @@ async def test_sessions_audio_steps_and_latencies_are_counted(tiny: AcousticMode
     assert after["emission_latency_seconds_count[final]"] == 2 * finals > 0
     assert after["emission_latency_seconds_count[partial]"] > finals
     assert 0 < after["work_seconds_total"] == pytest.approx(after["step_seconds_sum"])
-    assert after["real_time_factor"] == pytest.approx(
-        after["work_seconds_total"] / after["audio_seconds_total"], rel=0.5
-    )
+    assert after["work_seconds_total"] / after["audio_seconds_total"] / 2 < after["real_time_factor"] < 1
     assert after["process_open_fds"] > 0
 
 
