@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import tiny_model
@@ -15,8 +17,11 @@ from hypothesis import strategies as st
 
 from streamer.ctc import Greedy
 from streamer.model import AcousticModel, load
-from train import charts, plots, report, spectrogram
+from streamer.spec import FeatureSpec
+from train import charts, plots, report, spectrogram, varied
 from train.align import align, compare, rate, rates
+from train.augment import Augmentation, augment
+from train.config import Config
 from train.data import Clip, DataError
 from train.evaluate import transcribe
 from train.spectrogram import Label
@@ -200,7 +205,9 @@ def test_a_report_has_the_figures_and_escapes_what_it_quotes(streaming: Path, re
         (Clip(recording, "cc b a", "test", evil, evil), "cc <b>"),
     ]
     out = recording.parent / "new" / "report.html"
-    report.write(out, heard, load(streaming), run_folder(recording.parent / "run", "9,0,60,2.5,31.5,1e-3,0.25,0.5\n"))
+    run = run_folder(recording.parent / "run", "9,0,60,2.5,31.5,1e-3,0.25,0.5\n")
+    Config(augment="heavy,reverb=0", seed=5).dump(run / "config.json")
+    report.write(out, heard, load(streaming), run)
     source = out.read_text()
     page = Page(source)
     assert "<script" not in source
@@ -217,7 +224,8 @@ def test_a_report_has_the_figures_and_escapes_what_it_quotes(streaming: Path, re
     assert "Missed|spoken|times|b|1" in told
     assert "CER, %|0|5|10|15|20|25|0|0.5|1|1.5|2|2.5|25|hours of audio heard" in told
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(pictures) == 2
+    assert len(pictures) == 3
+    assert "what each part of 'heavy,reverb=0' alone can make of it (seed 5)" in told
     assert all(str(picture["src"]).startswith("data:image/png;base64,iVBOR") for picture in pictures)
     assert not any({"href", "onload", "onclick"} & set(attributes) for _, attributes in page.tags)
     assert "default-src 'none'" in str(page.tags)
@@ -225,6 +233,21 @@ def test_a_report_has_the_figures_and_escapes_what_it_quotes(streaming: Path, re
 
 
 WHAT = ("of words wrong (WER)", "of characters wrong (CER)")
+
+
+def test_each_part_of_an_augmentation_that_is_on_is_shown_alone() -> None:
+    parts = dict(varied.alone(Augmentation(reverb=0, mel_masks=0)))
+    assert list(parts) == ["speed", "warp", "tone_db", "band_limit", "codec", "noise", "masks"]
+    assert parts["noise"] == dataclasses.replace(varied.NOTHING, noise=1.0, snr_db=parts["noise"].snr_db)
+    assert parts["masks"].time_masks == Augmentation().time_masks
+    assert parts["masks"].speed == parts["masks"].noise == parts["masks"].tone_db == 0
+    x = np.random.default_rng(1).normal(-3, 1, (120, 80)).astype(np.float32)
+    spec = FeatureSpec()
+    still = augment(x, varied.NOTHING, spec, (), np.random.default_rng(0))
+    np.testing.assert_allclose(still, x, atol=1e-2)
+    for part in parts.values():
+        changed = augment(x, part, spec, (), np.random.default_rng(3))
+        assert changed.shape != x.shape or np.abs(changed - x).max() > 0.05
 
 
 def test_a_perfect_evaluation_has_a_report_too(streaming: Path, recording: Path) -> None:

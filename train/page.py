@@ -73,14 +73,16 @@ def compared(about: str, pairs: Sequence[Pair], picture: bytes | None) -> str:
     """Reference and what was heard, one above the other with the differences marked, and a PNG below them."""
     expected = " ".join(_marked(word, "del" if text is None else "mark", word != text) for word, text in pairs if word)
     heard = " ".join(_marked(text, "ins" if word is None else "mark", word != text) for word, text in pairs if text)
-    shown = ""
-    if picture:
-        source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        alt = f"Spectrogram of {escape(about)} with the words heard at their times"
-        shown = f'<div class="scroll" tabindex="0"><img alt="{alt}" src="{source}"></div>'
+    shown = image(picture, f"Spectrogram of {about} with the words heard at their times") if picture else ""
     lines = (("reference", expected), ("heard", heard))
     told = "".join(f"<p><b>{name}</b> <span>{line or '(nothing)'}</span></p>" for name, line in lines)
     return f"<article><header>{escape(about)}</header>{told}{shown}</article>"
+
+
+def image(png: bytes, alt: str) -> str:
+    """A picture, in words for those who do not see it."""
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<div class="scroll" tabindex="0"><img alt="{escape(alt)}" src="{source}"></div>'
 
 
 def _marked(word: str, tag: str, wrong: bool) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from streamer import features
 from streamer.model import AcousticModel
-from train import charts, page, spectrogram
+from train import charts, page, spectrogram, varied
 from train.align import Rated, compare, grouped, rate, rates
+from train.augment import parse
 from train.cache import read_audio
 from train.confidence import Judged, calibration_error, reliability
+from train.config import load_config
 from train.data import Clip
 from train.plots import hear
 
@@ -55,6 +57,8 @@ def write(
     if log:
         heard_so_far = f"Validations over {log[-1]['audio_hours']:,.0f} hours of audio heard."
         body.append(page.section("Training", heard_so_far, page.columns(*charts.curves(log))))
+    if run:
+        body.append(_augmentation(run, rated, model))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page.document(f"What {spec.name} heard", about, body), encoding="utf-8")
 
@@ -144,6 +148,24 @@ def _worst(rated: Sequence[Rated], model: AcousticModel) -> str:
         "with the word that was spoken in brackets."
     )
     return page.section("Worst clips", about, *shown) if shown else ""
+
+
+def _augmentation(run: Path, rated: Sequence[Rated], model: AcousticModel) -> str:
+    """What the run that trained the model did to its clips, shown on one of those heard here."""
+    if not (run / "config.json").is_file() or not rated:
+        return ""
+    config, spec = load_config(run / "config.json"), model.spec.features
+    how = parse(config.augment)
+    if how is None or spec.kind != "log_mel":
+        return ""
+    r = sorted(rated, key=lambda r: r.seconds)[len(rated) // 2]
+    x = features.compute(read_audio(r.clip.path, spec.sample_rate), spec)
+    about = (
+        f"{r.clip.path.name}, and what each part of {config.augment!r} alone can make of it (seed {config.seed}); "
+        "in training they come together, at random, and the volume changes too."
+    )
+    png = varied.picture(x, how, spec, config.seed)
+    return page.section("Augmentation", about, page.image(png, "Spectrograms of the clip under each part"))
 
 
 def _picture(r: Rated, model: AcousticModel) -> bytes:
