@@ -72,11 +72,11 @@ class Stream:
 
     async def ping(self) -> None:
         """Ask whether the broker is there."""
-        await self._redis.execute_command("PING")
+        await _answer(self._redis.execute_command("PING"))
 
     async def newest(self) -> tuple[int, int]:
         """Run and number of the last entry; zeros when there is none."""
-        entries = await self._redis.xrevrange(self._key, count=1)
+        entries = await _answer(self._redis.xrevrange(self._key, count=1))
         return _split(entries[0][0]) if entries else (0, 0)
 
     async def append(self, run: int, number: int, fields: dict[str, str]) -> None:
@@ -84,7 +84,8 @@ class Stream:
         from redis.exceptions import ResponseError
 
         try:
-            await self._redis.xadd(self._key, fields, f"{run}-{number}", maxlen=MAX_ENTRIES, approximate=True)
+            name = f"{run}-{number}"
+            await _answer(self._redis.xadd(self._key, fields, name, maxlen=MAX_ENTRIES, approximate=True))
         except ResponseError as error:
             if "equal or smaller" in str(error):
                 raise TakenOver from None
@@ -93,7 +94,8 @@ class Stream:
     async def read(self, after: tuple[int, int], wait: bool) -> list[tuple[tuple[int, int], dict[bytes, bytes]]]:
         """The next entries, each with its run and number; with `wait` it takes a while to find none."""
         block = BLOCK_MILLISECONDS if wait else None
-        answer = await self._redis.xread({self._key: f"{after[0]}-{after[1]}"}, count=BATCH_ENTRIES, block=block)
+        reading = self._redis.xread({self._key: f"{after[0]}-{after[1]}"}, count=BATCH_ENTRIES, block=block)
+        answer = await _answer(reading)
         return [(_split(name), fields) for name, fields in answer[0][1]] if answer else []
 
 
@@ -138,15 +140,28 @@ async def _connection(topic: Topic) -> AsyncIterator[Stream]:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    async with Redis.from_url(
+    client = Redis.from_url(
         topic.url,
         single_connection_client=True,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=ANSWER_SECONDS,
+        socket_timeout=None,
         socket_connect_timeout=ANSWER_SECONDS,
         protocol=2,
-    ) as redis:
-        yield Stream(redis, topic.key)
+    )
+    try:
+        yield Stream(client, topic.key)  # whose first command connects
+    finally:
+        await client.aclose()
+
+
+async def _answer(command: Awaitable[Any]) -> Any:
+    """What the broker says; TimeoutError.
+
+    redis-py's own `socket_timeout` loses a cancellation that comes while a command is being sent: it is made with
+    asyncio.wait_for, which did so before Python 3.12.
+    """
+    async with asyncio.timeout(ANSWER_SECONDS):
+        return await command
 
 
 def _split(name: bytes) -> tuple[int, int]:
