@@ -11,7 +11,7 @@ import numpy as np
 from streamer import engine
 from streamer.events import Event, Final, Partial
 from streamer.model import AcousticModel
-from streamer.recognizer import Floats, Recognizer
+from streamer.recognizer import Floats
 from train.align import align
 from train.plots import Watched
 
@@ -53,7 +53,7 @@ def listen(model: AcousticModel, samples: Floats) -> Listened:
     spec = model.spec
     rate = spec.features.sample_rate
     watched = Watched(model.decoder, len(spec.vocab))
-    recognizer = Recognizer(spec, model.initial_state, decoder=watched)
+    recognizer = model.recognizer(decoder=watched)
     size, now, told = round(BLOCK_SECONDS * rate), 0.0, list[Told]()
 
     def note(events: Iterable[Event]) -> float:

@@ -16,17 +16,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +30,10 @@ import numpy as np
 from websockets.asyncio.client import connect
 
 from bench.runs import ROOT, table
+from bench.servers import Server, ours, vosk
 from streamer import engine
 from streamer.events import Final, Partial
 from streamer.model import AcousticModel, find, load
-from streamer.recognizer import Recognizer
 from train import recordings
 
 LIMIT_SECONDS = 0.3  # of added latency, 95th percentile
@@ -47,32 +43,12 @@ RATE = 16000
 BLOCK = 320  # samples between which the cause of an event is looked for
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server under load: its address, process and what it is called."""
-
-    name: str
-    url: str
-    protocol: str
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        """CPU time of the process so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def memory_mb(self) -> float:
-        """Resident memory of the process."""
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
-        return int(found[1]) / 1024 if found else 0.0
-
-
 def heard_alone(model: AcousticModel, samples: np.ndarray) -> dict[str, Any]:
     """Each partial and final of a clip that is alone, and after how many samples it comes, and the text of all finals.
 
     What comes at the end of the clip is not among the events.
     """
-    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    recognizer = model.recognizer()
     events, finals = [], []
     for at in range(0, len(samples), BLOCK):
         for event in engine.feed(model, recognizer, samples[at : at + BLOCK]):
@@ -95,39 +71,6 @@ def write_clips(corpora: Path, folder: Path, count: int, model: AcousticModel) -
             heard = heard_alone(model, pcm.astype(np.float32) / 32768)
             (folder / f"{written:03d}.json").write_text(json.dumps(heard))
             written += 1
-
-
-@contextlib.contextmanager
-def ours(protocol: str, model: Path) -> Iterator[Server]:
-    """This server with greedy decoding, on the first core."""
-    command = ["taskset", "-c", "0", sys.executable, "-m", "streamer.cli", "--serve", "--port", "0", "--lm", "none"]
-    command += ["--model", str(model.resolve())]
-    command += ["--max-sessions", "5000", "--max-sessions-per-address", "5000"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "clients may speak" in line)
-        threading.Thread(target=process.stderr.read, daemon=True).start()  # its log, or it would wait for its reader
-        url = line.split()[-1]
-        url = url if protocol == "recognize" else url.removesuffix("/recognize")
-        try:
-            yield Server(f"asr-stream, {protocol}", url, protocol, process.pid)
-        finally:
-            process.terminate()
-
-
-@contextlib.contextmanager
-def vosk(python: str, model: str) -> Iterator[Server]:
-    """vosk-server on the first core."""
-    port = 27000 + os.getpid() % 1000
-    command = ["taskset", "-c", "0", python, str(ROOT / "bench" / "vosk_server.py"), model, str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        if not any("ready" in line for line in process.stderr):
-            sys.exit("vosk-server did not start: are vosk and websockets installed there?")
-        try:
-            yield Server("Vosk small, vosk", f"ws://127.0.0.1:{port}", "vosk", process.pid)
-        finally:
-            process.terminate()
 
 
 def press(server: Server, clients: int, seconds: float, clips: Path) -> dict[str, Any]:

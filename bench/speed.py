@@ -19,7 +19,6 @@ import numpy as np
 from streamer import engine
 from streamer.model import AcousticModel, find, find_lm, load
 from streamer.probe import signal
-from streamer.recognizer import Recognizer
 
 SECONDS = 30
 
@@ -28,7 +27,7 @@ def one_stream(model: AcousticModel) -> float:
     """CPU seconds per second of audio of a single stream, features to events."""
     rate = model.spec.features.sample_rate
     samples = signal(SECONDS * rate, rate)
-    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    recognizer = model.recognizer()
     started = time.process_time()
     for _ in engine.feed(model, recognizer, samples):
         pass
@@ -39,7 +38,7 @@ def batched(model: AcousticModel, streams: int, seconds: int = 8) -> float:
     """CPU seconds per second of audio when the chunks of many streams go through the model together."""
     rate = model.spec.features.sample_rate
     samples = signal(seconds * rate, rate)
-    recognizers = [Recognizer(model.spec, model.initial_state, decoder=model.decoder) for _ in range(streams)]
+    recognizers = [model.recognizer() for _ in range(streams)]
     started = time.process_time()
     for at in range(0, len(samples), rate):
         for recognizer in recognizers:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from streamer.cli_serve import Failure, door_options, open_door, session_limits, session_options
+from streamer.cli_serve import (
+    Failure,
+    door_options,
+    open_door,
+    refuse_to_serve,
+    refuse_to_share,
+    session_limits,
+    session_options,
+    wyoming_place,
+)
+from streamer.cli_sources import file_source, microphone, refuse_contradictions, show_devices
 from streamer.command import share
 from streamer.journal import start_log
-
-if TYPE_CHECKING:
-    from streamer.daemon import Source
 
 HELP = """Live captions from a microphone, sound files, standard input or clients.
 
@@ -28,21 +35,6 @@ HELP = """Live captions from a microphone, sound files, standard input or client
 
 Captions go to stdout and, over a WebSocket, to any client; the address of the caption page is printed on stderr.
 """
-
-
-def _wyoming(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    from urllib.parse import urlsplit
-
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # brackets that do not match, a port that is none
-        host, port = None, None
-    if host is None or port is None or value.lower() != f"tcp://{parts.netloc.lower()}":
-        raise click.BadParameter("give it as tcp://HOST:PORT, for example tcp://127.0.0.1:10300")
-    return host, port
 
 
 class _Command(click.Command):
@@ -101,7 +93,7 @@ class _Command(click.Command):
     help="Sample rate of vosk clients that give none.",
 )
 @click.option(
-    "--wyoming", metavar="tcp://HOST:PORT", callback=_wyoming, help="Serve Home Assistant there; implies --serve."
+    "--wyoming", metavar="tcp://HOST:PORT", callback=wyoming_place, help="Serve Home Assistant there; implies --serve."
 )
 @click.option("--workers", type=click.IntRange(1), help="With --serve: so many processes share the port.")
 @session_options
@@ -139,11 +131,11 @@ def main(
     start_log(verbose, guard["log_json"])
     serve = serve or wyoming is not None
     if list_devices:
-        return _list_devices()
+        return show_devices()
     if not check:
-        _refuse_contradictions(audio, mic, device, rate, form)
-        _refuse_to_serve(audio, mic, serve, no_server)
-        _refuse_to_share(audio, mic, serve, wyoming, workers)
+        refuse_contradictions(audio, mic, device, rate, form)
+        refuse_to_serve(audio, mic, serve, no_server)
+        refuse_to_share(audio, mic, serve, wyoming, workers)
         if publish is not None and not (mic or audio):
             raise click.UsageError("--publish tells what is heard here: give --mic or files with it")
     import asyncio
@@ -169,7 +161,7 @@ def main(
         from streamer.endpoint import Endpointing
         from streamer.output import OutputError, Printer
 
-        sources = [_microphone(device)] if mic else [_source(name, rate, realtime) for name in audio]
+        sources = [microphone(device)] if mic else [file_source(name, rate, realtime) for name in audio]
         printer = Printer(sys.stdout, form, partials)  # type: ignore[arg-type]  # click.Choice gives a str
         shares = workers or 1
         admission = Admission(-(-max_sessions // shares), -(-max_sessions_per_address // shares)) if serve else None
@@ -190,80 +182,6 @@ def main(
         sys.exit(130)
     finally:
         _close_stdout()
-
-
-def _refuse_contradictions(audio: tuple[str, ...], mic: bool, device: str | None, rate: int | None, form: str) -> None:
-    if mic and audio:
-        raise click.UsageError("give either --mic or files, not both")
-    if device is not None and not mic:
-        raise click.UsageError("--device chooses a microphone: give --mic with it")
-    if "-" in audio and rate is None:
-        raise click.UsageError("standard input needs its sample rate: for example --rate 16000")
-    if rate is not None and "-" not in audio:
-        raise click.UsageError("--rate tells the rate of standard input: give - with it; files know their own")
-    if form in ("srt", "vtt") and len(audio) > 1:
-        raise click.UsageError(f"--format {form} holds the captions of one source: run it once for every file")
-
-
-def _refuse_to_serve(audio: tuple[str, ...], mic: bool, serve: bool, no_server: bool) -> None:
-    if not (mic or audio or serve):
-        raise click.UsageError(
-            "nothing to listen to: give --mic, a sound file, or - for standard input, or --serve for what clients send"
-        )
-    if serve and no_server:
-        raise click.UsageError("--serve needs the server: leave out --no-server")
-
-
-def _refuse_to_share(
-    audio: tuple[str, ...], mic: bool, serve: bool, wyoming: tuple[str, int] | None, workers: int | None
-) -> None:
-    import socket
-
-    if workers and wyoming is not None:
-        raise click.UsageError("--wyoming is served by one process: leave out --workers")
-    if workers and (mic or audio or not serve):
-        raise click.UsageError("--workers shares out the clients of --serve: give --serve, and neither --mic nor files")
-    if workers and not hasattr(socket, "send_fds"):
-        raise click.UsageError("--workers hands connections from process to process, which this system cannot")
-
-
-def _microphone(device: str | None) -> Source:
-    from streamer.daemon import Source
-    from streamer.sources import read_microphone
-
-    return Source(
-        "microphone" if device is None else f"microphone {device}", lambda rate: read_microphone(device, rate)
-    )
-
-
-def _source(name: str, stdin_rate: int | None, realtime: bool) -> Source:
-    from streamer.daemon import Source
-    from streamer.sources import read_file, read_stdin
-
-    if name == "-":
-        return Source("standard input", lambda rate: read_stdin(stdin_rate or rate, rate))
-    path = name
-    if name == "sample" and not Path(name).exists():
-        from streamer.model import MODELS
-
-        path = str(MODELS / "sample.opus")
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")  # a file name may be any bytes
-    return Source(shown, lambda rate: read_file(path, rate, realtime))
-
-
-def _list_devices() -> None:
-    from streamer.intake import SourceError
-    from streamer.sources import list_devices
-
-    try:
-        devices = list_devices()
-    except SourceError as error:
-        raise click.ClickException(str(error)) from None
-    if not devices:
-        raise click.ClickException("no microphone was found: connect one, or give a sound file instead")
-    for device in devices:
-        mark = "*" if device.is_default else " "
-        click.echo(f"{mark} {device.number:2d}  {device.name}  ({device.channels} channels, {device.default_rate} Hz)")
 
 
 def _close_stdout() -> None:

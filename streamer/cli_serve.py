@@ -1,4 +1,4 @@
-"""The options that say who may use a server, for how long, and what is logged of it."""
+"""The options that say what is served, to whom, for how long, and what is logged of it."""
 
 from __future__ import annotations
 
@@ -89,3 +89,43 @@ def session_limits(options: dict[str, Any], vosk_rate: int) -> Limits:
 
     speed = options["max_speed"] or math.inf
     return Limits(mute_seconds=options["max_idle"], max_speed=speed, vosk_rate=vosk_rate)
+
+
+def wyoming_place(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Host and port of --wyoming; BadParameter."""
+    from urllib.parse import urlsplit
+
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # brackets that do not match, a port that is none
+        host, port = None, None
+    if host is None or port is None or value.lower() != f"tcp://{parts.netloc.lower()}":
+        raise click.BadParameter("give it as tcp://HOST:PORT, for example tcp://127.0.0.1:10300")
+    return host, port
+
+
+def refuse_to_serve(audio: tuple[str, ...], mic: bool, serve: bool, no_server: bool) -> None:
+    """UsageError when there is nothing to hear, or nowhere to serve it."""
+    if not (mic or audio or serve):
+        raise click.UsageError(
+            "nothing to listen to: give --mic, a sound file, or - for standard input, or --serve for what clients send"
+        )
+    if serve and no_server:
+        raise click.UsageError("--serve needs the server: leave out --no-server")
+
+
+def refuse_to_share(
+    audio: tuple[str, ...], mic: bool, serve: bool, wyoming: tuple[str, int] | None, workers: int | None
+) -> None:
+    """UsageError when what is to be served cannot be shared out to --workers."""
+    import socket
+
+    if workers and wyoming is not None:
+        raise click.UsageError("--wyoming is served by one process: leave out --workers")
+    if workers and (mic or audio or not serve):
+        raise click.UsageError("--workers shares out the clients of --serve: give --serve, and neither --mic nor files")
+    if workers and not hasattr(socket, "send_fds"):
+        raise click.UsageError("--workers hands connections from process to process, which this system cannot")

@@ -22,7 +22,7 @@ from streamer.intake import Lost
 from streamer.model import AcousticModel
 from streamer.output import OutputError, Printer
 from streamer.publish import FLUSH_SECONDS, publishing
-from streamer.recognizer import Floats, Recognizer
+from streamer.recognizer import Floats
 from streamer.scheduler import Scheduler
 from streamer.server import announce, serve
 from streamer.sessions import Limits, Sessions
@@ -181,7 +181,7 @@ async def _measure(scheduler: Scheduler) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, round(MEASURE_SECONDS * rate)).clip(-1, 1).astype(np.float32)
 
     async def speak() -> None:
-        stream = scheduler.open(Recognizer(model.spec, model.initial_state, decoder=model.decoder), lambda event: None)
+        stream = scheduler.open(model.recognizer(), lambda event: None)
         await stream.push(noise)
         await stream.finish()
         stream.close()
@@ -194,7 +194,7 @@ async def _caption(daemon: Daemon, source: Source) -> None:
     """One source from its Hello to its last final."""
     model = daemon.scheduler.model
     spec, rate = model.spec, model.spec.features.sample_rate
-    recognizer = Recognizer(spec, model.initial_state, daemon.endpointing, model.decoder)
+    recognizer = model.recognizer(daemon.endpointing)
     heard: list[Event] = []
     stream = daemon.scheduler.open(recognizer, heard.append)
     greeted = False

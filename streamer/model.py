@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from streamer.beam import BeamSearch, Hotwords
 from streamer.ctc import greedy
+from streamer.endpoint import Endpointing
 from streamer.lm import ARRAYS, LanguageModel, load_language_spec
-from streamer.recognizer import Decoder
+from streamer.recognizer import Decoder, Recognizer
 from streamer.spec import METADATA_KEY, ModelSpec, SpecError, load_spec
 
 Floats = NDArray[np.float32]
@@ -48,6 +49,10 @@ class AcousticModel:
     def initial_state(self) -> State:
         """The state before the first chunk: zeros."""
         return {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
+
+    def recognizer(self, limits: Endpointing | None = None, decoder: Decoder | None = None) -> Recognizer:
+        """A recogniser of one stream, with the model's own decoder or another."""
+        return Recognizer(self.spec, self.initial_state, limits, decoder or self.decoder)
 
     @property
     def weighs_words(self) -> bool:

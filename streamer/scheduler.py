@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from streamer import engine
 from streamer.events import Event
 from streamer.model import AcousticModel
 from streamer.recognizer import Floats, Recognizer
 from streamer.tally import Tally
+from streamer.turns import Outcome, Turn, take_turns
 
 BATCH = 32  # chunks in a step: more are hardly faster, and a chunk that comes meanwhile waits longer
 GATHER_SECONDS = 0.02  # a chunk waits at most for others to share its step, where as many are to be expected
@@ -28,61 +26,21 @@ AHEAD_SECONDS = 10.0  # a stream that was served so far ahead of real time is as
 Tell = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What the worker does for one stream: take these samples, then run a chunk; `last` when no more will come."""
-
-    recognizer: Recognizer
-    samples: Floats
-    last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a turn; `over` when the stream has ended and its open segment is closed."""
-
-    events: list[Event]
-    over: bool
-
-
 class RecogniserError(Exception):
     """The recogniser of a stream has failed, which is a bug; its cause is the exception that it raised."""
-
-
-def take_turns(model: AcousticModel, turns: Sequence[Turn]) -> list[Outcome | Exception]:
-    """One chunk of every stream that has one, all in one step of the model; what fails is one stream's failure."""
-    pushed = {turn.recognizer: engine.attempt(functools.partial(_push, turn)) for turn in turns}
-    answers = dict(engine.step(model, [recognizer for recognizer, error in pushed.items() if error is None]))
-    return [_outcome(turn, pushed[turn.recognizer] or answers.get(turn.recognizer)) for turn in turns]
-
-
-def _push(turn: Turn) -> None:
-    turn.recognizer.push(turn.samples)
-    if turn.last:
-        turn.recognizer.flush()
-
-
-def _outcome(turn: Turn, answer: list[Event] | Exception | None) -> Outcome | Exception:
-    if isinstance(answer, Exception):
-        return answer
-    if answer is None and turn.last:
-        events = engine.attempt(turn.recognizer.finish)
-        return events if isinstance(events, Exception) else Outcome(events, True)
-    return Outcome(answer or [], False)
 
 
 class Stream:
     """One recogniser of a scheduler, for one task of the event loop, where `tell` hears its events.
 
     `arrived` is when the last sample of the latest chunk was here, `lag_seconds` how long its events took from then,
-    `due` and `counted_in` are the scheduler's.
+    `due` is the scheduler's.
     """
 
     def __init__(self, scheduler: Scheduler, recognizer: Recognizer, tell: Tell) -> None:
         self.recognizer = recognizer
         self.arrived = self.lag_seconds = 0.0
         self.due = 0.0  # when its next chunk would be due if it were live
-        self.counted_in = -1  # the last period in which it had a turn
         self._scheduler = scheduler
         self._tell = tell
         self._capacity = round(QUEUE_SECONDS * recognizer.spec.features.sample_rate)
@@ -193,7 +151,7 @@ class Scheduler:
         self._ready: set[Stream] = set()
         self._work = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._period = self._speaking = 0  # in which turns are counted, and how many streams had one in it
+        self._speaking: set[Stream] = set()  # streams that had a turn in this period
         self._period_end = 0.0
         self._enough = 1  # ready streams for a step
         self._worker = ThreadPoolExecutor(1, "recogniser")
@@ -247,12 +205,10 @@ class Scheduler:
         """Learn from how many streams have turns how many are to be expected."""
         now = asyncio.get_running_loop().time()
         if now >= self._period_end:
-            self._enough = min(self.batch, max(1, int(self._speaking * GATHER_SECONDS / self._chunk_seconds)))
+            self._enough = min(self.batch, max(1, int(len(self._speaking) * GATHER_SECONDS / self._chunk_seconds)))
             self._period_end = now + 3 * self._chunk_seconds
-            self._period, self._speaking = self._period + 1, 0
-        for stream in streams:
-            self._speaking += stream.counted_in != self._period
-            stream.counted_in = self._period
+            self._speaking.clear()
+        self._speaking.update(streams)
 
     async def _step(self, streams: Sequence[Stream]) -> None:
         self._count(streams)

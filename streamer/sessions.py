@@ -20,7 +20,6 @@ from streamer.journal import current_session
 from streamer.model import ModelError
 from streamer.pace import Pace
 from streamer.parting import Farewell, Silent
-from streamer.recognizer import Recognizer
 from streamer.scheduler import RecogniserError, Scheduler, Stream
 from streamer.session_config import Config, ConfigError, Pcm
 from streamer.spec import ModelSpec
@@ -75,8 +74,7 @@ class Session:
             decoder = model.listening_for(config.hotwords)
         except ModelError as error:
             raise ConfigError(str(error)) from None
-        limits = Endpointing(pause_seconds=config.pause_seconds)
-        recognizer = Recognizer(model.spec, model.initial_state, limits, decoder)
+        recognizer = model.recognizer(Endpointing(pause_seconds=config.pause_seconds), decoder)
         self._config = config
         self._pcm = Pcm(config.format, config.channels)
         self._intake = Intake(f"session {self.name}", config.sample_rate, rate)

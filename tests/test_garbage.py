@@ -36,7 +36,7 @@ def shipped() -> AcousticModel:
 @pytest.mark.parametrize("name", SOUNDS)
 def test_sound_that_is_no_speech_is_survived(shipped: AcousticModel, name: str) -> None:
     assert shipped.spec.features.sample_rate == RATE
-    recognizer = Recognizer(shipped.spec, shipped.initial_state, decoder=shipped.decoder)
+    recognizer = shipped.recognizer()
     sound = SOUNDS[name](45 * RATE, RATE)
     assert np.abs(sound).max() <= 1
     events, longest = feed(shipped, recognizer, sound)
@@ -76,7 +76,7 @@ class Babbler:
 def test_a_word_that_never_ends_is_cut_and_its_memory_given_back(shipped: AcousticModel, helped: bool) -> None:
     decoder = shipped.decoder if helped else Greedy(shipped.spec.vocab, shipped.spec.blank)
     babbler: Any = Babbler(shipped)
-    recognizer = Recognizer(shipped.spec, shipped.initial_state, decoder=decoder)
+    recognizer = shipped.recognizer(decoder=decoder)
     sound = np.zeros(42 * RATE, np.float32)
     tracemalloc.start()
     try:

@@ -18,7 +18,6 @@ from streamer.endpoint import Endpointing
 from streamer.events import Event, Final
 from streamer.intake import Intake
 from streamer.model import AcousticModel, load
-from streamer.recognizer import Recognizer
 from streamer.ring import Ring
 from streamer.spec import ModelSpec
 
@@ -75,7 +74,7 @@ def test_a_network_that_looks_far_ahead_says_the_same_too(
 
 def everything(model: AcousticModel, blocks: Iterator[np.ndarray]) -> list[Event]:
     """What a recogniser says to these blocks."""
-    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    recognizer = model.recognizer()
     events = [event for block in blocks for event in engine.feed(model, recognizer, block)]
     return [*events, *engine.finish(model, recognizer)]
 
@@ -125,7 +124,7 @@ def test_streams_that_are_batched_say_what_they_say_alone(
 ) -> None:
     streams = [babble(16000 * 2, seed) for seed in range(4)]
     alone = [everything(model, iter([samples])) for samples in streams]
-    recognizers = [Recognizer(model.spec, model.initial_state, decoder=model.decoder) for _ in streams]
+    recognizers = [model.recognizer() for _ in streams]
     heard: list[list[Event]] = [[] for _ in streams]
     for recognizer, samples in zip(recognizers, streams, strict=True):
         recognizer.push(samples)

@@ -34,7 +34,7 @@ def test_partials_grow_into_the_final_of_their_segment(model: AcousticModel) -> 
 
 def test_stable_characters_of_a_partial_never_change(model: AcousticModel) -> None:
     settled: dict[int, str] = {}
-    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    recognizer = model.recognizer()
     for event in [*engine.feed(model, recognizer, babble(16000 * 8)), *engine.finish(model, recognizer)]:
         if isinstance(event, Partial | Final):
             assert event.text.startswith(settled.get(event.segment, ""))

@@ -32,7 +32,7 @@ def tiny(streaming: Any) -> AcousticModel:
 
 
 def recogniser(model: AcousticModel) -> Recognizer:
-    return Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    return model.recognizer()
 
 
 def alone(model: AcousticModel, samples: np.ndarray) -> list[Event]:

@@ -72,7 +72,7 @@ def expected(
     """What a stream of these samples says alone, as JSON, without partials, which may be conflated."""
     intake = Intake("test", rate, 16000)
     samples = [*intake.push(voice.astype(np.float32) / np.float32(32768)), *intake.flush()]
-    recognizer = Recognizer(model.spec, model.initial_state, Endpointing(pause_seconds=pause_seconds), model.decoder)
+    recognizer = model.recognizer(Endpointing(pause_seconds=pause_seconds))
     events: list[Event] = [e for block in samples for e in engine.feed(model, recognizer, block)]
     events += engine.finish(model, recognizer)
     return [to_json(event, 16000) for event in events if not isinstance(event, Partial)]
@@ -351,7 +351,7 @@ async def test_a_recogniser_that_fails_ends_its_own_session_and_the_log_tells_wh
                 raise ValueError("a bug")
             return super().advance(*answer)
 
-    monkeypatch.setattr("streamer.sessions.Recognizer", Fragile)
+    monkeypatch.setattr("streamer.model.Recognizer", Fragile)
     async with serving(tiny) as (address, sessions), speaking(address) as unlucky, speaking(address) as other:
         await unlucky.send(config(pause_seconds=5))
         await unlucky.send(VOICES[0].tobytes())

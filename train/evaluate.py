@@ -10,7 +10,7 @@ from pathlib import Path
 from streamer import engine
 from streamer.events import Final, Word
 from streamer.model import AcousticModel, ModelError, find_lm, load
-from streamer.recognizer import Floats, Recognizer
+from streamer.recognizer import Floats
 from train import charts, recordings
 from train.confidence import Judged, calibration_error, judge
 from train.data import Clip, DataError
@@ -19,7 +19,7 @@ from train.text import edits, error_rate
 
 def recognise(model: AcousticModel, samples: Floats) -> list[Word]:
     """The words of all finals of one recording: offline is streaming with one big push."""
-    recognizer = Recognizer(model.spec, model.initial_state, decoder=model.decoder)
+    recognizer = model.recognizer()
     events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
     return [word for event in events if isinstance(event, Final) for word in event.words]
 

@@ -12,7 +12,7 @@ import numpy as np
 from streamer import engine, features
 from streamer.events import Final
 from streamer.model import AcousticModel, ModelError, find, find_lm, load
-from streamer.recognizer import Decoder, Floats, Recognizer
+from streamer.recognizer import Decoder, Floats
 from streamer.spec import ModelSpec
 from train.cache import read_audio
 from train.data import DataError
@@ -59,7 +59,7 @@ def hear(model: AcousticModel, samples: Floats) -> Heard:
     """What the served path makes of a recording: float32 [samples] at the model's rate."""
     spec = model.spec
     watched = Watched(model.decoder, len(spec.vocab))
-    recognizer = Recognizer(spec, model.initial_state, decoder=watched)
+    recognizer = model.recognizer(decoder=watched)
     events = [*engine.feed(model, recognizer, samples), *engine.finish(model, recognizer)]
     rate = spec.features.sample_rate
     spoken = [word for event in events if isinstance(event, Final) for word in event.words]
