@@ -2,6 +2,7 @@
 
     python -m bench.load CORPORA [--vosk MODEL --python PEERS-PYTHON] [--clients 50,100,...] [--cycles 10000]
     python -m bench.load CORPORA --soak MINUTES --clients N [--model FULL-PRECISION.onnx]
+    python -m bench.load CORPORA --rush SESSIONS --clients N
 
 The server runs on the first core with one model thread, the clients in processes of their own on the others. They play
 clips of the test split in real time, in packets of 20 to 100 ms of random size, session after session. The number of
@@ -10,12 +11,12 @@ answer, for `/recognize` the time from the packet that causes an event to the ev
 
 A soak lets N clients of `/recognize` speak for long, tells the memory every minute, and how many sessions heard other
 finals than a server that has nothing else to do: none of a model in full precision (int8 scales depend on batch-mates).
+A rush lets N clients send clips as fast as they are taken, so that memory that grows with sessions is seen soon.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import subprocess
@@ -27,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from websockets.asyncio.client import connect
 
 from bench.runs import ROOT, table
 from bench.servers import Server, ours, vosk
+from bench.visits import cycle, rush
 from streamer import engine
 from streamer.events import Final, Partial
 from streamer.model import AcousticModel, find, load
@@ -137,31 +138,6 @@ def soak(server: Server, clients: int, seconds: float, clips: Path) -> str:
     )
 
 
-async def connect_often(url: str, count: int) -> None:
-    """Open a session, send a little audio and leave, so many times, twenty at a time."""
-    turns = asyncio.Semaphore(20)
-
-    async def once() -> None:
-        async with turns, connect(url, compression=None) as socket:
-            await socket.send(b"\0" * 640)
-
-    async with asyncio.TaskGroup() as visits:
-        for _ in range(count):
-            visits.create_task(once())
-
-
-def cycle(server: Server, count: int) -> str:
-    """Whether memory and open files grow with clients that come and go."""
-    asyncio.run(connect_often(server.url, 3000))  # until what is kept for reuse is there
-    time.sleep(2)
-    files = Path(f"/proc/{server.pid}/fd")
-    before = server.memory_mb(), len(list(files.iterdir()))
-    asyncio.run(connect_often(server.url, count))
-    time.sleep(2)  # the last ones are still leaving
-    after = server.memory_mb(), len(list(files.iterdir()))
-    return f"{count} clients came and went: {before[0]:.0f} → {after[0]:.0f} MB, {before[1]} → {after[1]} open files"
-
-
 HEADS = "server,clients,refused,failed,added ms 50 %,95 %,99 %,final ms 50 %,95 %,CPU %,MB a session,sent late ms"
 
 
@@ -177,14 +153,18 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=0, help="let so many clients come and go, too")
     parser.add_argument("--model", type=Path, default=find(None))
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="nothing but this")
+    parser.add_argument("--rush", type=int, default=0, metavar="SESSIONS", help="nothing but this")
     options = parser.parse_args()
     steps = [int(n) for n in options.clients.split(",")]
     with tempfile.TemporaryDirectory() as place:
         clips = Path(place)
         write_clips(options.corpora, clips, 60, load(options.model))
-        if options.soak:
+        if options.soak or options.rush:
             with ours("recognize", options.model) as server:
-                print(soak(server, steps[0], 60 * options.soak, clips))
+                if options.rush:
+                    print(rush(server, options.rush, steps[0], clips))
+                else:
+                    print(soak(server, steps[0], 60 * options.soak, clips))
             return
         rows, told = list[list[object]](), list[str]()
         for protocol in ("recognize", "vosk"):

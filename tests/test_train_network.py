@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -23,11 +25,11 @@ from streamer.probe import check, served_log_probs
 from streamer.recognizer import Recognizer
 from train import network
 from train.backends import gradients
-from train.blend import blend
+from train.blend import average, blend
 from train.checkpoint import load_checkpoint, save_checkpoint
-from train.config import Config
+from train.config import Config, load_config
 from train.data import DataError
-from train.export import export
+from train.export import export, load_network
 from train.fit import Progress, learning_rate
 from train.targets import Target
 from train.weights import begin_from, by_name, load_source, read_weights
@@ -96,6 +98,37 @@ def test_the_recogniser_drops_the_networks_delay_and_nothing_else(
     delay = STREAMING.right_context // 4
     np.testing.assert_allclose(decoded, whole[delay : delay + len(decoded)], atol=1e-4)
     assert len(decoded) * 4 * 160 >= len(samples)
+
+
+def test_the_running_mean_is_that_of_what_came_of_late() -> None:
+    mean = network.RunningMean(50.0)
+    x = np.random.default_rng(0).normal(3, 1, (2, 120, 4)).astype(np.float32)
+    expected, now = [], np.array([[1.0], [-2.0]]) * np.ones(4)
+    for frame in range(120):
+        now = 0.98 * now + 0.02 * x[:, frame]
+        expected.append(x[:, frame] - now)
+    y, after = mean(x, np.array([[1.0], [-2.0]], np.float32) * np.ones(4, np.float32))
+    np.testing.assert_allclose(np.asarray(y), np.stack(expected, 1), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(after), now, atol=1e-5)
+    long, _ = mean(np.full((1, 30_000, 1), 7.0, np.float32), np.zeros((1, 1), np.float32))
+    np.testing.assert_allclose(np.asarray(long)[0, -1000:], 0, atol=1e-5)
+
+
+def test_training_begins_with_no_mean_that_of_silence_or_that_of_another_clip() -> None:
+    x = np.stack([np.linspace(0, row, 8)[:, None] for row in range(1, 201)]).astype(np.float32)
+    begun = np.asarray(network.RunningMean(300.0).begin(x))[:, 0]
+    last, other = x[:, -1, 0], np.roll(x.mean(axis=(1, 2)), 1)
+    counts = [int(np.isclose(begun, what).sum()) for what in (0, last, other)]
+    assert sum(counts) == 200
+    assert all(30 < count < 125 for count in counts)
+
+
+def test_a_run_that_is_older_than_the_running_mean_goes_without(tmp_path: Path) -> None:
+    raw = dataclasses.asdict(STREAMING)
+    del raw["mean_seconds"]
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    assert "mean" not in network.build(load_config(tmp_path / "config.json")).state_shapes()
+    assert "mean" in network.build(STREAMING).state_shapes()
 
 
 def test_the_exported_graph_has_fused_lstms_and_no_loop(trained: tuple[keras.Model, Path]) -> None:
@@ -184,6 +217,26 @@ def test_of_a_fine_tuned_model_as_much_is_kept_as_errs_least(trained: tuple[kera
     for name, value in by_name(net).items():
         expected = before[name] + 2 if name in before else 4
         np.testing.assert_allclose(keras.ops.convert_to_numpy(value), expected, atol=1e-5, err_msg=name)
+
+
+def test_the_mean_of_runs_is_a_run(tmp_path: Path) -> None:
+    for name, shift in (("a", 1.0), ("b", 4.0)):
+        net = network.build(STREAMING)
+        for variable in by_name(net).values():
+            variable.assign(keras.ops.ones_like(variable) * shift)
+        (tmp_path / name).mkdir()
+        STREAMING.dump(tmp_path / name / "config.json")
+        save_checkpoint(tmp_path / name / "best.npz", net)
+    average([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
+    config, net = load_network(tmp_path / "mean")
+    values = {float(v) for variable in by_name(net).values() for v in np.unique(keras.ops.convert_to_numpy(variable))}
+    assert values == {2.5}
+    assert config == dataclasses.replace(STREAMING, init="a + b")
+    with pytest.raises(DataError, match="holds a run already"):
+        average([tmp_path / "a"], tmp_path / "mean")
+    dataclasses.replace(STREAMING, right_context=20).dump(tmp_path / "b" / "config.json")
+    with pytest.raises(DataError, match="b is of another network than"):
+        average([tmp_path / "a", tmp_path / "b"], tmp_path / "other")
 
 
 def test_weights_that_lie_otherwise_are_not_taken_for_what_they_are_not(

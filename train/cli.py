@@ -9,7 +9,7 @@ import click
 from train.cli_data import download, record, say, synth
 from train.cli_fit import fit
 from train.cli_lm import calibrate, lm, tune
-from train.command import EXISTING, FILE, Command, choose_backend, need
+from train.command import EXISTING, FILE, FOLDER, Command, choose_backend, need
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +40,19 @@ def export(run: Path, out: Path, name: str | None, int8: bool) -> None:
 
     spec = write(run, out, name or out.stem, int8)
     click.echo(f"{out}: {spec.kind}, {len(spec.vocab)} tokens, {out.stat().st_size / 1e6:.1f} MB")
+
+
+@main.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, type=EXISTING)
+@click.option("--out", required=True, type=FOLDER, help="A run folder to write, for `export`.")
+def average(runs: tuple[Path, ...], out: Path) -> None:
+    """The mean of the best weights of RUNS that began from the same ones: errs less than each of them."""
+    need("train", "keras")
+    choose_backend()
+    from train.blend import average as mean
+
+    mean(runs, out)
+    click.echo(f"{out}: the mean of {len(runs)} runs")
 
 
 @main.command(cls=Command)

@@ -23,6 +23,7 @@ class Config:
     vocab: tuple[str, ...] = (BLANK, *ENGLISH)
     groups: int = 0  # letter groups that a new run adds to the vocabulary from its transcripts
     features: FeatureSpec = field(default_factory=FeatureSpec)
+    mean_seconds: float = 3.0  # of the features, over which the streaming network takes their mean away; 0: it does not
     augment: str = "light"  # as train.augment.parse reads it
     ease: float = 0.15  # part of the run over which augmentation sets in: clean speech is learnt from first
     weights: Mapping[str, float] = field(default_factory=dict)  # corpus → how often an epoch hears each of its clips
@@ -59,7 +60,8 @@ def load_config(path: Path) -> Config:
     """Read what `dump` wrote."""
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return Config(
-        **raw
+        **{"mean_seconds": 0.0}  # of runs that are older than it
+        | raw
         | {
             "vocab": tuple(raw["vocab"]),
             "phones": tuple(raw.get("phones", ())),
@@ -76,7 +78,14 @@ def describe(source: Path) -> Config:
         if not (source / "config.json").is_file():
             raise DataError(f"{source} has no config.json: give a run folder of `fit` or an exported .onnx file")
         saved = load_config(source / "config.json")
-        return Config(saved.network, saved.size, saved.vocab, features=saved.features, language=saved.language)
+        return Config(
+            saved.network,
+            saved.size,
+            saved.vocab,
+            features=saved.features,
+            mean_seconds=saved.mean_seconds,
+            language=saved.language,
+        )
     from streamer.model import ModelError, load
 
     try:
@@ -86,7 +95,14 @@ def describe(source: Path) -> Config:
     told = spec.training.get("config", {})
     if "network" not in told or "size" not in told:
         raise DataError(f"{source} does not say which network it is: give the run folder it was exported from")
-    return Config(told["network"], told["size"], spec.vocab, features=spec.features, language=spec.language)
+    return Config(
+        told["network"],
+        told["size"],
+        spec.vocab,
+        features=spec.features,
+        mean_seconds=told.get("mean_seconds", 0.0),
+        language=spec.language,
+    )
 
 
 def subsampling(config: Config) -> int:

@@ -46,6 +46,10 @@ class Graph:
         """Whole numbers that a node takes as an input."""
         return self._hold("_".join(map(str, ("numbers", *values))), np.array(values, np.int64))
 
+    def table(self, name: str, value: np.ndarray) -> str:
+        """Numbers that are made here and not learnt."""
+        return self._hold(name, value.astype(np.float32))
+
     def _hold(self, name: str, value: np.ndarray) -> str:
         from onnx import numpy_helper
 
@@ -66,6 +70,8 @@ def write(net: StreamingNetwork, frames: int) -> Any:
     """The ONNX model of one step over `frames` frames: features and states in, log_probs and next states out."""
     g = Graph(net)
     x = g.add("Mul", g.add("Sub", "features", g.weight("norm/mean")), g.weight("norm/scale"))
+    if net.running_mean:
+        x = _minus_mean(g, x, net.running_mean.keep, frames)
     for i in range(len(net.convs)):
         x = g.add("Concat", f"cache{i}", x, axis=1)
         _last(g, x, net.kernel - 2, f"next_cache{i}")
@@ -77,6 +83,18 @@ def write(net: StreamingNetwork, frames: int) -> Any:
     g.add("LogSoftmax", _dense(g, _norm(g, x, net.final_norm), "head"), out=["log_probs"], axis=-1)
     shapes = net.state_shapes()
     return g.model({"features": (frames, net.width)} | shapes, ["log_probs", *(f"next_{name}" for name in shapes)])
+
+
+def _minus_mean(g: Graph, x: str, keep: float, frames: int) -> str:
+    """RunningMean: the means after all frames of the step are a matrix times these, and what is left of before."""
+    age = np.arange(frames)[:, None] - np.arange(frames)[None]
+    shares = np.where(age >= 0, (1 - keep) * keep ** np.maximum(age, 0), 0)
+    kept = g.table("mean_kept", keep ** np.arange(1, frames + 1)[:, None])
+    before = g.add("Mul", g.add("Unsqueeze", "mean", g.numbers(1)), kept)
+    means = g.add("Add", g.add("MatMul", g.table("mean_shares", shares), x), before)
+    last = g.add("Slice", means, g.numbers(-1), g.numbers(np.iinfo(np.int64).max), g.numbers(1))
+    g.add("Squeeze", last, g.numbers(1), out=["next_mean"])
+    return g.add("Sub", x, means)
 
 
 def _norm(g: Graph, x: str, layer: Any, scope: str = "") -> str:

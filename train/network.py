@@ -57,6 +57,32 @@ class FusedLSTM(layers.LSTM):
         return h[0], y, [h[0], c[0]]
 
 
+class RunningMean(layers.Layer):
+    """x minus its mean over the last `frames` or so, which is that of the speaker, the room and the level.
+
+    An exponential mean, as in Kaldi's online normalisation; `before` [batch, width] is the one before the first frame.
+    """
+
+    def __init__(self, frames: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.keep = 1 - 1 / frames
+        self.seeds = keras.random.SeedGenerator()
+
+    def call(self, x: Any, before: Any) -> Any:
+        """[batch, frames, width]; returns as much, and the mean after the last frame."""
+        age = ops.arange(1, ops.shape(x)[1] + 1, dtype="float64")[:, None]
+        grown = self.keep**-age * (1 - self.keep)  # float64, or it would overflow after four minutes
+        mean = self.keep**age * (ops.cast(before, "float64")[:, None] + ops.cumsum(ops.cast(x, "float64") * grown, 1))
+        mean = ops.cast(mean, x.dtype)
+        return x - mean, mean[:, -1]
+
+    def begin(self, x: Any) -> Any:
+        """Means [batch, width] to begin to learn with: of nothing, or as if silence or another clip came before."""
+        chosen = keras.random.uniform((ops.shape(x)[0], 1), seed=self.seeds)
+        other = ops.roll(ops.mean(x, axis=1), 1, axis=0)
+        return ops.where(chosen < 0.25, x[:, -1], ops.where(chosen < 0.5, other, 0.0))  # every clip ends in silence
+
+
 class ConvBlock(layers.Layer):
     """What the last `kernel` frames say: a depthwise causal convolution, then two dense layers (Liu et al. 2022)."""
 
@@ -78,6 +104,8 @@ class ConvBlock(layers.Layer):
 class StreamingNetwork(keras.Model):
     """Two strided causal convolutions, residual convolution blocks and LSTMs, then log-softmax over the vocabulary.
 
+    What comes in is without its running mean.
+
     `step(x, state)` maps features [batch, frames, width] and a state to log_probs [batch, frames / 4, vocab] and the
     next state; `call` runs a whole utterance from the zero state, which is the same thing as one big step.
 
@@ -89,12 +117,20 @@ class StreamingNetwork(keras.Model):
     kernel = 5
 
     def __init__(
-        self, width: int, vocab: int, letters: int, size: str = "base", dropout: float = 0.1, phones: int = 0
+        self,
+        width: int,
+        vocab: int,
+        letters: int,
+        size: str = "base",
+        dropout: float = 0.1,
+        phones: int = 0,
+        mean_frames: float = 0.0,
     ) -> None:
         super().__init__()
         first, units, self.plan = SIZES[size]
         self.width, self.units, self.fronts = width, units, (first, units)
         self.norm = GlobalNorm(name="norm")
+        self.running_mean = RunningMean(mean_frames, name="running_mean") if mean_frames else None
         self.convs = [
             layers.Conv1D(n, self.kernel, strides=2, padding="valid", name=f"conv{i}")
             for i, n in enumerate(self.fronts)
@@ -118,7 +154,8 @@ class StreamingNetwork(keras.Model):
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape (without the batch axis) of every piece of state, in order."""
-        shapes: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {"mean": (self.width,)} if self.running_mean else {}
+        shapes |= {
             "cache0": (self.kernel - 2, self.width),
             "cache1": (self.kernel - 2, self.fronts[0]),
         }
@@ -141,8 +178,10 @@ class StreamingNetwork(keras.Model):
     def heads(self, x: Any, training: bool) -> list[Any]:
         """log_probs of whole utterances: tokens [batch, frames / 4, vocab], letters half-way up, phones if any."""
         batch = ops.shape(x)[0]
-        zeros = {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
-        half, top, _ = self._encode(x, zeros, training)
+        state = {name: ops.zeros((batch, *shape)) for name, shape in self.state_shapes().items()}
+        if training and self.running_mean:
+            state["mean"] = self.running_mean.begin(self.norm(x))
+        half, top, _ = self._encode(x, state, training)
         top = self.final_norm(top)
         found = [self.head(top), self.letters_head(self.letters_norm(half))]
         return [_log_softmax(y) for y in (*found, *([self.phones_head(top)] if self.phones_head else []))]
@@ -151,6 +190,8 @@ class StreamingNetwork(keras.Model):
         """What half of the blocks and what all blocks make of the features, and the next state."""
         after: dict[str, Any] = {}
         x = self.norm(x)
+        if self.running_mean:
+            x, after["mean"] = self.running_mean(x, state["mean"])
         for i, (conv, norm) in enumerate(zip(self.convs, self.conv_norms, strict=True)):
             x = ops.concatenate([ops.cast(state[f"cache{i}"], x.dtype), x], axis=1)
             after[f"cache{i}"] = x[:, -(self.kernel - 2) :]
@@ -199,6 +240,7 @@ def build(config: Config) -> keras.Model:
     if config.network == "tutorial":
         return tutorial_network(width, vocab, config.dropout)
     spelled, phones = len(letters(config.vocab)), len(config.phones)
-    network = StreamingNetwork(width, vocab, spelled, config.size, config.dropout, phones)
+    mean_frames = config.mean_seconds * config.features.sample_rate / config.features.frame_shift
+    network = StreamingNetwork(width, vocab, spelled, config.size, config.dropout, phones, mean_frames)
     network(np.zeros((1, 16, width), np.float32))
     return network
