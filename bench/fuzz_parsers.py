@@ -22,6 +22,7 @@ from streamer.model import ModelError, load_lm
 from streamer.session_config import ConfigError, Pcm, load_config, load_message
 from streamer.spec import FeatureSpec, ModelSpec, SpecError, load_spec
 from streamer.vosk_protocol import Dialogue, VoskConfig
+from streamer.wyoming_protocol import Message, Parser, load_audio, load_words
 
 MAX_SENTENCE = 600
 
@@ -87,6 +88,29 @@ def vosk_is_answered_or_refused(texts: list[str]) -> None:
         dialogue.tell(Final(number, 0, 100, text, (Word(text, 0, 100, 0.5),)))
         assert isinstance(json.loads(dialogue.reply()), dict)
     assert isinstance(json.loads(dialogue.last()), dict)
+
+
+def wyoming_is_read_or_refused(sent: list[bytes]) -> None:
+    parser = Parser()
+    try:
+        for data in sent:
+            parser.push(data)
+            while message := parser.take():
+                a_wyoming_message_is_understood_or_refused(message)
+    except ConfigError as error:
+        one_sentence(error)
+
+
+def a_wyoming_message_is_understood_or_refused(message: Message) -> None:
+    assert message.dump().startswith(b'{"type": "')
+    try:
+        assert sum(map(len, load_words(message.data, "en"))) <= 200 * 40 * 3
+    except ConfigError as error:
+        one_sentence(error)
+    try:
+        assert 4000 <= load_audio(message.data).sample_rate <= 192_000
+    except ConfigError as error:
+        one_sentence(error)
 
 
 def audio_is_finite_and_as_long_as_it_was(sent: tuple[str, int, list[bytes]]) -> None:
@@ -202,10 +226,34 @@ _vosk = st.lists(
     ),
     max_size=6,
 )
+_wyoming_data = st.one_of(
+    st.fixed_dictionaries(
+        {"rate": st.sampled_from([16000, 48000, 1, "x"]), "width": st.integers(0, 5), "channels": st.integers(0, 9)}
+    ),
+    st.dictionaries(
+        st.sampled_from(["language", "transcript_names", "transcript_terms", "rate"]),
+        st.one_of(json_values, st.sampled_from(["en", "en-GB", "de"]), st.lists(_texts)),
+    ),
+)
+_wyoming_whole = st.builds(
+    Message, st.sampled_from(["audio-start", "audio-chunk", "transcribe", "describe"]), _wyoming_data, st.binary()
+).map(Message.dump)
+_wyoming = st.lists(
+    st.one_of(
+        _wyoming_whole,
+        broken(_wyoming_whole),
+        st.binary(max_size=300),
+        objects("type", "data", "data_length", "payload_length").map(
+            lambda line: f"{line}\n".encode("utf-8", "replace")
+        ),
+    ),
+    max_size=6,
+)
 
 PARSERS = {
     "config": Target(_config, config_is_read_or_refused),
     "vosk": Target(_vosk, vosk_is_answered_or_refused),
+    "wyoming": Target(_wyoming, wyoming_is_read_or_refused),
     "audio": Target(_audio, audio_is_finite_and_as_long_as_it_was),
     "model": Target(_descriptions, a_description_is_read_or_refused),
     "language-model": Target(
