@@ -146,6 +146,21 @@ async def test_without_a_broker_captions_go_on_and_it_is_said_once(
 
 
 @asynchronous
+async def test_who_follows_a_topic_can_be_stopped_in_whatever_it_does(redis: Redis) -> None:
+    """Python before 3.12 forgot it where redis-py waited with a timeout for a command to be sent."""
+    for turns in range(40):
+        for waits in (False, True):
+            subscription = Subscription(parse(redis.url), Hub())
+            following = asyncio.create_task(subscription.follow())
+            if waits:
+                await subscription.caught_up.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            following.cancel()
+            await until(following.done)
+
+
+@asynchronous
 async def test_a_later_publisher_of_the_same_name_wins_and_the_first_one_says_so(
     redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
