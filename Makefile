@@ -8,7 +8,7 @@ TEST := .venv-test/bin/python
 .PHONY: run test lint fuzz portaudio system-packages bench bench-viewers bench-training bench-latency bench-robustness bench-accuracy sample golden model clean
 
 run: portaudio
-	@if $(RUN) -m streamer.cli --list-devices >/dev/null 2>&1; then \
+	@if $(RUN) -m streamer.cli --list-devices 2>/dev/null | grep -q '^\*'; then \
 	    echo "listening to the default microphone; Ctrl-C ends"; exec $(RUN) -m streamer.cli --mic; \
 	else \
 	    echo "no microphone here: playing the bundled sample through the live path; Ctrl-C ends"; \

@@ -8,6 +8,7 @@ Every figure is measured in this run, on synthetic sound through the real recogn
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -16,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer import engine
+from streamer import engine, probe
 from streamer.model import AcousticModel, find, find_lm, load
-from streamer.probe import signal
 
 SECONDS = 30
 
@@ -26,7 +26,7 @@ SECONDS = 30
 def one_stream(model: AcousticModel) -> float:
     """CPU seconds per second of audio of a single stream, features to events."""
     rate = model.spec.features.sample_rate
-    samples = signal(SECONDS * rate, rate)
+    samples = probe.signal(SECONDS * rate, rate)
     recognizer = model.recognizer()
     started = time.process_time()
     for _ in engine.feed(model, recognizer, samples):
@@ -37,7 +37,7 @@ def one_stream(model: AcousticModel) -> float:
 def batched(model: AcousticModel, streams: int, seconds: int = 8) -> float:
     """CPU seconds per second of audio when the chunks of many streams go through the model together."""
     rate = model.spec.features.sample_rate
-    samples = signal(seconds * rate, rate)
+    samples = probe.signal(seconds * rate, rate)
     recognizers = [model.recognizer() for _ in range(streams)]
     started = time.process_time()
     for at in range(0, len(samples), rate):
@@ -67,6 +67,19 @@ def help_time() -> float:
     return time.perf_counter() - started
 
 
+def ctrl_c() -> float:
+    """Seconds from SIGINT to the end of a server that plays a file in real time."""
+    command = [sys.executable, "-m", "streamer.cli", "sample", "--realtime", "--port", "0", "--partials"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    assert process.returncode == 0
+    return time.perf_counter() - started
+
+
 def best(measure: Callable[[], float], times: int = 3) -> float:
     """The least of several runs: what the machine can do when nobody disturbs it."""
     return min(measure() for _ in range(times))
@@ -88,6 +101,7 @@ def main() -> None:
     print(f"| greedy, 16 streams in a batch | {together:.4f} (so {1 / together:.0f}) |")
     print(f"| process start to first caption of a file | {best(lambda: first_caption(path)):.2f} s |")
     print(f"| `asr-stream --help` | {best(help_time):.2f} s |")
+    print(f"| Ctrl-C to the end of the program, captioning and serving | {best(ctrl_c):.2f} s |")
     print(f"| memory of the process; network state of a stream | {memory:.0f} MB; {state:.0f} kB |")
 
 

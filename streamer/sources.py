@@ -42,7 +42,10 @@ async def read_file(path: str, sample_rate: int, realtime: bool = False) -> Asyn
 
 
 def _decode(path: str, sample_rate: int) -> Generator[Floats, None, None]:
-    """The blocks of a sound file, half a second each, as fast as they can be read."""
+    """The blocks of a sound file, half a second each, as fast as they can be read.
+
+    SourceError after what could be read when the file ends before its time.
+    """
     frames = 0
     with _open(path) as file, _parse(file, path) as sound:
         rate = sound.samplerate
@@ -59,8 +62,11 @@ def _decode(path: str, sample_rate: int) -> Generator[Floats, None, None]:
     if is_mp3 and unread > 1 << 14:
         # libsndfile ends where it guesses the end to be, which it cannot without an index when the bit rate varies.
         log.warning("%s: only the first %.2f seconds could be read; %s", path, frames / rate, _conversion(path))
-    elif frames + rate // 10 < declared:  # an MP3 file's count is an estimate
-        log.warning("%s ends early: %.2f of %.2f seconds are there", path, frames / rate, declared / rate)
+    elif frames + rate // 10 < declared:
+        early = f"{path} ends early: {frames / rate:.2f} of {declared / rate:.2f} seconds are there and were heard"
+        if not is_mp3:
+            raise SourceError(f"{early}; copy or record it again")
+        log.warning("%s, if its header is right", early)  # whose count is an estimate
 
 
 def _open(path: str) -> BinaryIO:
