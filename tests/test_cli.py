@@ -244,10 +244,9 @@ def test_hotwords_change_what_is_heard_and_must_be_spellable(
 ) -> None:
     options = [talk, *QUIET, "--model", streaming, "--lm", language]
     heard = run(*options).stdout.decode().split()
-    wanted = next(word[::-1] for word in heard if word != word[::-1])
-    (tmp_path / "names.txt").write_text(f"{wanted}\n{wanted.upper()} {wanted * 2}\n")
-    helped = run(*options, "--hotwords", tmp_path / "names.txt").stdout.decode().split()
-    assert helped.count(wanted) >= heard.count(wanted)
+    assert "cb" not in heard
+    (tmp_path / "names.txt").write_text("cb\nCB cbcb\n")
+    assert "cb" in run(*options, "--hotwords", tmp_path / "names.txt").stdout.decode().split()
     (tmp_path / "strange.txt").write_text("ab\nzoë\n")
     assert "'zoë' has a character" in fails(*options, "--hotwords", tmp_path / "strange.txt")
     assert "hotwords need a language model" in fails(*options[:-2], "--hotwords", tmp_path / "names.txt")
