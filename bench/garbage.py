@@ -1,12 +1,17 @@
-"""Sound that is no speech and has something of it, made by formulas: float32 [samples] in [-1, 1]."""
+"""Sound that is no speech and has something of it, or speech of another language: float32 [samples] in [-1, 1]."""
 
 from __future__ import annotations
+
+import io
+import shutil
+import subprocess
 
 import numpy as np
 
 from streamer.recognizer import Floats
 
 FORMANTS = (730.0, 1090.0, 2440.0)  # Hz, of the vowel in "father" (Peterson and Barney 1952)
+RUSSIAN = "У лукоморья дуб зелёный, златая цепь на дубе том. И днём и ночью кот учёный всё ходит по цепи кругом. "
 CHORDS = ((220, 277, 330), (175, 220, 262), (196, 247, 294), (165, 208, 247))  # Hz
 
 
@@ -35,6 +40,16 @@ def music(samples: int, rate: int) -> Floats:
     return (0.15 * np.exp(-3 * (t - beat / 2)) * sound).astype(np.float32)
 
 
+def russian(samples: int, rate: int) -> Floats:
+    """Pushkin's prologue to Ruslan and Ludmila (1828), read by espeak-ng again and again."""
+    import soundfile
+    import soxr
+
+    command = ["espeak-ng", "-v", "ru", "--stdout", RUSSIAN * 3]
+    spoken, spoken_rate = soundfile.read(io.BytesIO(subprocess.run(command, check=True, capture_output=True).stdout))
+    return np.resize(np.clip(soxr.resample(spoken, spoken_rate, rate), -1, 1), samples).astype(np.float32)
+
+
 def _voice(pitch: np.ndarray, rate: int) -> Floats:
     """Harmonics of a pitch in Hz, float [samples], as loud as a mouth's resonances make them."""
     phase = 2 * np.pi * np.cumsum(pitch) / rate
@@ -47,3 +62,5 @@ def _voice(pitch: np.ndarray, rate: int) -> Floats:
 
 
 SOUNDS = {"made-up music": music, "made-up shouting": shouting, "one vowel": vowel}
+if shutil.which("espeak-ng"):
+    SOUNDS["Russian (espeak-ng)"] = russian

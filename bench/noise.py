@@ -33,7 +33,7 @@ def read_noise(folder: Path, rate: int) -> Floats:
 def false_alarms(model: AcousticModel, noise: Floats | None, minutes: float) -> str:
     """A table of what is heard in so many minutes of noise, again and again from its start, and of silence.
 
-    And in a minute each of sounds that resemble speech.
+    And in a minute each of sounds that resemble speech, and of another language.
     """
     rate = model.spec.features.sample_rate
     samples = round(60 * minutes * rate)
@@ -41,7 +41,7 @@ def false_alarms(model: AcousticModel, noise: Floats | None, minutes: float) -> 
     if noise is not None:
         kinds[f"{minutes:g} min of noise"] = np.resize(noise, samples)
     kinds |= {f"1 min of {name}": make(60 * rate, rate) for name, make in SOUNDS.items()}
-    lines = [f"| nobody speaks | finals | words | of them with {SURE} confidence or more |", "|---|---|---|---|"]
+    lines = [f"| no English is spoken | finals | words | of them with {SURE} confidence or more |", "|---|---|---|---|"]
     with Progress("without speech", len(kinds)) as progress:
         for name, sound in kinds.items():
             words = [final.event.words for final in listen(model, sound).finals]
