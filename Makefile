@@ -128,6 +128,7 @@ model: .venv-test/installed data/cmudict.dict data/kokoro/package
 	$(TEST) -m train.cli calibrate models/english.onnx "$(CORPORA)" --split dev
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --lm none
 	$(TEST) -m train.cli evaluate models/english.onnx "$(CORPORA)" --split test --out data/english.tsv
+	cd models && sha256sum english.onnx english.lm > SHA256SUMS
 
 # Pronunciations (CMUdict, BSD-like) and a synthesiser of many voices (Kokoro, Apache-2.0).
 data/cmudict.dict: .venv-test/installed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,11 +11,20 @@ import pytest
 import tiny_model
 from tiny_model import STREAMING, WINDOWED
 
-from streamer.model import AcousticModel, ModelError, find, load
+from streamer.model import MODELS, AcousticModel, ModelError, find, load
 
 
 def test_a_model_file_says_what_it_is(model: AcousticModel) -> None:
     assert model.spec in (STREAMING, WINDOWED)
+
+
+def test_the_shipped_files_have_the_checksums_beside_them_and_a_card_each() -> None:
+    lines = (MODELS / "SHA256SUMS").read_text().splitlines()
+    sums = {name: told for told, name in (line.split() for line in lines)}
+    shipped = [path for path in MODELS.iterdir() if path.suffix in (".onnx", ".lm")]
+    assert sums == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shipped}
+    assert (MODELS / "english.md").is_file()
+    assert (MODELS / "english-lm.md").is_file()
 
 
 def test_the_state_before_the_first_chunk_is_zeros(streaming: Path) -> None:
