@@ -115,6 +115,32 @@ def learn_another_letter(model: Path, folder: Path) -> None:
     assert "has the network streaming" in run(*fit[:3], folder / "other", *fit[4:], "--network", "tutorial", ok=False)
 
 
+def test_the_tutorials_network_goes_from_an_ljspeech_folder_to_captions(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
+    import onnx
+
+    folder, rng = tmp_path / "speech", np.random.default_rng(0)
+    (folder / "wavs").mkdir(parents=True)
+    texts = ["".join(rng.choice(list("abcd"), 3)) for _ in range(20)]
+    for i, text in enumerate(texts):
+        soundfile.write(folder / "wavs" / f"LJ{i}.wav", speak(text, rng), 16000)
+    (folder / "metadata.csv").write_text("".join(f"LJ{i}|{t.upper()}.|{t}\n" for i, t in enumerate(texts)))
+    told = run("fit", folder, "--network", "tutorial", "--epochs", 1, "--out", tmp_path / "run", "--augment", "none")
+    assert "train: 18 clips" in told  # a tenth is held out
+    assert "val: 2 clips" in told
+    graph = onnx.load(tmp_path / "run" / "model.onnx").graph
+    assert sum(node.op_type == "LSTM" for node in graph.node) in (5, 10)  # five in both directions, each one node
+    assert not {"Loop", "Scan", "If"} & {node.op_type for node in graph.node}
+    evaluated = run("evaluate", tmp_path / "run" / "model.onnx", folder, "--split", "all", "--lm", "none")
+    assert f"{folder.name}  " in evaluated
+    command = [sys.executable, "-m", "streamer.cli", folder / "wavs" / "LJ0.wav", "--no-server", "--format", "jsonl"]
+    done = subprocess.run(
+        [*command, "--model", tmp_path / "run" / "model.onnx"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"hello"' in done.stdout
+
+
 def test_two_machines_train_one_model(corpus: Path, tmp_path: Path) -> None:
     """Two processes that know each other by address only, as if each ran on a machine of its own."""
     pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
