@@ -18,7 +18,7 @@ current_session: ContextVar[str] = ContextVar("current_session", default="")
 QUIET_SECONDS, MAX_REMEMBERED = 60.0, 100
 MAX_WAITING = 1000  # lines, while nobody reads stderr; more are lost
 FLUSH_SECONDS = 1.0  # at the end
-_FACTS = ("session", "address", "protocol", "how", "code", "reason", "audio_seconds", "text")
+_FACTS = ("session", "address", "protocol", "how", "code", "reason", "audio_seconds", "lag_seconds", "text")
 
 
 class JsonLines(logging.Formatter):

@@ -34,12 +34,14 @@ class Stream:
     """One recogniser of a scheduler, for one task of the event loop, where `tell` hears its events.
 
     `arrived` is when the last sample of the latest chunk was here, `lag_seconds` how long its events took from then,
-    `due` is the scheduler's.
+    `largest_lag_seconds` the most that they took for any chunk that did not wait for the stream's end, `ending` is
+    whether that was asked for, `due` is the scheduler's.
     """
 
     def __init__(self, scheduler: Scheduler, recognizer: Recognizer, tell: Tell) -> None:
         self.recognizer = recognizer
-        self.arrived = self.lag_seconds = 0.0
+        self.arrived = self.lag_seconds = self.largest_lag_seconds = 0.0
+        self.ending = False
         self.due = 0.0  # when its next chunk would be due if it were live
         self._scheduler = scheduler
         self._tell = tell
@@ -47,14 +49,14 @@ class Stream:
         self._queue: deque[tuple[float, Floats]] = deque()  # with the time at which they came
         self._queued = 0
         self._missing = recognizer.missing
-        self._ending = self._running = self._closed = False
+        self._running = self._closed = self._whole = False
         self._error: RecogniserError | None = None
         self._turned = asyncio.Event()
 
     @property
     def ready(self) -> bool:
         """Whether it can have a turn."""
-        return not self._running and not self._closed and (self._ending or self._queued >= self._missing)
+        return not self._running and not self._closed and (self.ending or self._queued >= self._missing)
 
     async def push(self, samples: Floats) -> None:
         """Take samples as the recogniser does, any number; waits while QUEUE_SECONDS of them have not been decoded."""
@@ -71,9 +73,9 @@ class Stream:
 
     async def finish(self) -> None:
         """End the stream, or its unbroken part: decode what is left and close the open segment; then it may go on."""
-        self._ending = True
+        self.ending = True
         self._scheduler.consider(self)
-        await self._until(lambda: not self._ending)
+        await self._until(lambda: not self.ending)
 
     def close(self) -> None:
         """Nothing more is wanted; what has not been decoded is dropped."""
@@ -83,7 +85,7 @@ class Stream:
 
     def begin_turn(self) -> Turn:
         """Hand over what the next chunk needs and no more, so that `lag_seconds` is that of this chunk."""
-        self._running = True
+        self._running, self._whole = True, self._queued >= self._missing
         pieces, needed = [np.zeros(0, np.float32)], min(self._missing, self._queued)
         self._queued -= needed
         while needed:
@@ -92,15 +94,17 @@ class Stream:
                 self._queue.appendleft((self.arrived, piece[needed:]))
             pieces.append(piece[:needed])
             needed -= len(pieces[-1])
-        return Turn(self.recognizer, np.concatenate(pieces), self._ending and not self._queued)
+        return Turn(self.recognizer, np.concatenate(pieces), self.ending and not self._queued)
 
     def end_turn(self, outcome: Outcome) -> None:
         """Tell the events; the next turn may come."""
         self._running = False
         self._missing = self.recognizer.missing
         if outcome.over:
-            self._ending = False
+            self.ending = False
         self.lag_seconds = self._scheduler.clock() - self.arrived
+        if self._whole:
+            self.largest_lag_seconds = max(self.largest_lag_seconds, self.lag_seconds)
         if not self._closed:
             for event in outcome.events:
                 self._tell(event)
@@ -128,11 +132,11 @@ class Stream:
 class Scheduler:
     """Owns the model's one worker thread; use it as a context manager, within one event loop.
 
-    A step begins when as many streams are ready as are to be expected within GATHER_SECONDS, or after that time: few
-    streams never wait for each other, and many share steps, which makes each of them cheaper. Streams are served in the
-    order in which their chunks are due: those of a live stream when they are here, those of a stream that comes faster
-    at the pace of speech, so that it waits for all live ones. `ran` is told after every step how many seconds it took
-    and how many seconds of audio it was.
+    A step begins when as many streams are ready as are to be expected within GATHER_SECONDS, or after that time, or
+    when one is ready that is ending: few streams never wait for each other, many share steps, which makes each of them
+    cheaper, and last words come at once. Streams are served in the order in which their chunks are due: those of a live
+    stream when they are here, those of a stream that comes faster at the pace of speech, so that it waits for all live
+    ones. `ran` is told after every step how many seconds it took and how many seconds of audio it was.
     """
 
     def __init__(
@@ -166,7 +170,7 @@ class Scheduler:
             now = self.clock()
             stream.due = min(max(now, stream.due + self._chunk_seconds), now + AHEAD_SECONDS)
             self._ready.add(stream)
-            self._call()
+        self._call()
 
     def forget(self, stream: Stream) -> None:
         """Take a stream out of the line."""
@@ -195,8 +199,8 @@ class Scheduler:
                 self._call()
 
     def _call(self) -> None:
-        """Have a step run: at once when enough streams are ready, or else soon."""
-        if len(self._ready) >= self._enough:
+        """Have a step run: at once when enough streams are ready or one of them is ending, or else soon."""
+        if len(self._ready) >= self._enough or any(stream.ending for stream in self._ready):
             self._work.set()
         elif self._ready and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._work.set)

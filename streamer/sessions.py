@@ -66,6 +66,11 @@ class Session:
         """When the audio was here from which the event that is told now is known, in the scheduler's time."""
         return self._stream.arrived if self._stream else None
 
+    @property
+    def lag_seconds(self) -> float:
+        """How long its events took at most since their audio was here, unless that waited for its end."""
+        return self._stream.largest_lag_seconds if self._stream else 0.0
+
     def begin(self, config: Config) -> None:
         """Settle the configuration; ConfigError when its hotwords cannot be listened for."""
         model = self._scheduler.model
@@ -185,8 +190,9 @@ class Sessions:
             finally:
                 session.close()
                 del self._open[session]
-                heard = round(session.audio_seconds, 3)
-                log.info("session %s ends after %g s of audio", session.name, heard, extra={"audio_seconds": heard})
+                heard, late = round(session.audio_seconds, 3), round(session.lag_seconds, 3)
+                told = "session %s ends after %g s of audio, at most %g s late"
+                log.info(told, session.name, heard, late, extra={"audio_seconds": heard, "lag_seconds": late})
 
     async def drain(self) -> None:
         """Let nobody in any more; sessions get `grace_seconds` to hear their last events."""

@@ -15,22 +15,32 @@ from typing import IO, Any
 
 import pytest
 from test_cli import PROGRAM, fails
+from test_sessions import alone, expected
 from tiny_model import babble
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
+from streamer.model import load
+
 TOKEN = "a-token-for-tests"
-VOICE = (babble(16000 * 4) * 32767).astype("<i2").tobytes()
+SPEECH = (babble(16000 * 4) * 32767).astype("<i2")
+VOICE = SPEECH.tobytes()
 
 
 @contextmanager
 def server(
-    streaming: Path, *options: object, prefix: Sequence[str] = (), stdout: IO[str] | None = None, **surroundings: str
+    streaming: Path,
+    *options: object,
+    prefix: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
+    stdin: int | None = None,
+    stdout: IO[str] | int | None = None,
+    **surroundings: str,
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program with --serve on a free port, and the address of its sessions."""
-    command = [*prefix, *PROGRAM, "--serve", "--model", str(streaming), "--port", "0", *map(str, options)]
-    environment = os.environ | surroundings
-    with subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    command = [*prefix, *program, "--serve", "--model", str(streaming), "--port", "0", *map(str, options)]
+    pipes: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=os.environ | surroundings) as process:
         assert process.stderr is not None
         try:
             yield process, _sessions_url(process)
@@ -105,15 +115,46 @@ def test_the_log_is_json_with_the_name_of_each_session_and_none_of_its_words(str
             assert json.loads(client.recv())["type"] == "error"
         lines = [json.loads(line) for line in stopped(process)]
     about = [line for line in lines if line.get("session") == hello["stream"]]
-    assert [line["message"].split()[-1] for line in about] == ["begins", "audio"]
     begins, ends = about
+    assert begins["message"].endswith(" begins")
+    assert " ends after 4 s of audio, at most " in ends["message"]
     assert (begins["address"], begins["protocol"]) == ("127.0.0.1", "recognize")
     assert ends["audio_seconds"] == 4
+    assert ends["lag_seconds"] >= 0
     refused = next(line for line in lines if line.get("how") == "message")
     assert (refused["session"], refused["code"]) == (bad, 1008)
     assert "is not JSON" in refused["reason"]
     assert all({"time", "level", "message"} <= line.keys() for line in lines)
     assert final["text"] not in json.dumps(lines)
+
+
+def test_viewers_hear_the_source_and_nothing_of_the_sessions_beside_it(streaming: Path) -> None:
+    model = load(streaming)
+    speech = (babble(16000 * 8, 1) * 32767).astype("<i2")
+    said = alone(model, speech)
+    with (
+        server(streaming, "-", "--rate", 16000, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as (process, url),
+        connect(url.replace("recognize", "captions"), proxy=None) as viewer,
+    ):
+        assert process.stdin is not None
+        process.stdin.buffer.write(speech[: 16000 * 5].tobytes())
+        process.stdin.flush()
+        heard = [json.loads(viewer.recv()) for _ in range(2)]
+        session = spoken(url)  # in the middle of what the source says
+        process.stdin.buffer.write(speech[16000 * 5 :].tobytes())
+        process.stdin.close()
+        process.stdin = None
+        while heard[-1] != said[-1]:
+            heard.append(json.loads(viewer.recv()))
+        stopped(process)
+        heard += [json.loads(message) for message in viewer]
+    assert (heard[0]["type"], heard[0]["source"]) == ("hello", "standard input")
+    whole = iter(said)
+    assert all(message in whole for message in heard[1:])  # in this order; some partials are conflated
+    finals = [message for message in said if message["type"] == "final"]
+    assert [message for message in heard[1:] if message["type"] == "final"] == finals
+    assert len(finals) > 1
+    assert [message for message in session if message["type"] == "final"] == expected(model, SPEECH) != []
 
 
 def test_the_log_has_what_was_said_when_asked_to(streaming: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from pathlib import Path
@@ -174,6 +175,50 @@ def test_sigterm_while_clients_send_as_fast_as_they_can_gives_all_their_finals(s
             thread.join()
         assert [client.close_code for client in clients] == [1001] * 5
         assert [kinds[-1] for kinds in heard] == ["final"] * 5
+
+
+# The program, in which whoever asks for pauses of 5 seconds has a recogniser that never comes to its end.
+STUCK = """
+import asyncio, functools
+from streamer import sessions
+finish = sessions.Session.finish
+async def never(session):
+    await (asyncio.Event().wait() if session._config.pause_seconds == 5 else finish(session))
+sessions.Session.finish = never
+sessions.Limits = functools.partial(sessions.Limits, grace_seconds=1)
+from streamer.cli import main
+main()
+"""
+
+
+def test_sigterm_cuts_who_does_not_come_to_its_end_and_the_others_get_their_finals(streaming: Path) -> None:
+    with (
+        server(streaming, "--log-json", program=[sys.executable, "-c", STUCK]) as (process, url),
+        contextlib.ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(connect(url, proxy=None)) for _ in range(3)]
+        clients[0].send(config(pause_seconds=5))
+        heard: list[list[str]] = [[] for _ in clients]
+        for client, kinds in zip(clients, heard, strict=True):
+            client.send(VOICE[:40_000])
+            while "partial" not in kinds:
+                kinds.append(json.loads(client.recv())["type"])
+
+        def listen(client: ClientConnection, kinds: list[str]) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    kinds.append(json.loads(client.recv())["type"])
+
+        threads = [threading.Thread(target=listen, args=pair) for pair in zip(clients, heard, strict=True)]
+        for thread in threads:
+            thread.start()
+        log = [json.loads(line) for line in stopped(process)]
+        for thread in threads:
+            thread.join()
+    assert [client.close_code for client in clients] == [1001] * 3
+    assert [kinds[-1] for kinds in heard] == ["partial", "final", "final"]
+    assert sum(" ends after " in line["message"] for line in log) == 3
+    assert not [line for line in log if line["level"] != "info"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

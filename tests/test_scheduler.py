@@ -110,9 +110,23 @@ class InlineClock(VirtualClock):
         return done
 
 
+async def speak(scheduler: Scheduler, late_seconds: float, lags: list[float]) -> None:
+    """Three seconds of a live stream that begins so late; adds the lag of each of its chunks."""
+    spec = scheduler.model.spec
+    chunk = spec.chunk_frames * spec.features.frame_shift
+    stream = scheduler.open(recogniser(scheduler.model), lambda event: None)
+    await asyncio.sleep(late_seconds)
+    for at in range(0, 3 * SECOND, chunk):
+        await stream.push(VOICES[0][at : at + chunk])
+        await asyncio.sleep(chunk / SECOND)
+        lags.append(stream.lag_seconds)
+
+
 @pytest.mark.parametrize("voices", [1, 4, 40])
 def test_few_live_streams_never_wait_for_each_other_and_many_share_steps(tiny: AcousticModel, voices: int) -> None:
-    sizes, lags = [], []
+    sizes: list[int] = []
+    lags: list[float] = []
+    chunk_seconds = tiny.spec.chunk_frames * tiny.spec.features.frame_shift / SECOND
 
     class Noting(Tally):
         def ran(self, seconds: float, audio_seconds: float, batch: int) -> None:
@@ -121,23 +135,51 @@ def test_few_live_streams_never_wait_for_each_other_and_many_share_steps(tiny: A
     async def story() -> None:
         clock = asyncio.get_running_loop().time
         async with Scheduler(tiny, clock=clock, tally=Noting()) as scheduler:
-            chunk = tiny.spec.chunk_frames * tiny.spec.features.frame_shift
-
-            async def speak(voice: int) -> None:
-                stream = scheduler.open(recogniser(tiny), lambda event: None)
-                await asyncio.sleep(chunk / SECOND * voice / voices)
-                for at in range(0, 3 * SECOND, chunk):
-                    await stream.push(VOICES[0][at : at + chunk])
-                    await asyncio.sleep(chunk / SECOND)
-                    lags.append(stream.lag_seconds)
-
-            await asyncio.gather(*map(speak, range(voices)))
+            beginnings = [chunk_seconds * voice / voices for voice in range(voices)]
+            await asyncio.gather(*(speak(scheduler, late, lags) for late in beginnings))
 
     with asyncio.Runner(loop_factory=InlineClock) as runner:
         runner.run(story())
-    expected = max(1, int(voices * GATHER_SECONDS * SECOND / (tiny.spec.chunk_frames * 160)))
+    expected = max(1, int(voices * GATHER_SECONDS / chunk_seconds))
     assert sizes[-2] == expected
     assert max(lags) <= (GATHER_SECONDS + 1e-9 if expected > 1 else 0)
+
+
+@pytest.mark.parametrize("left", [100, CHUNK], ids=["a part of a chunk is left", "a chunk waits for others"])
+def test_a_stream_that_ends_waits_for_nobody_and_before_and_after_it_steps_are_gathered(
+    tiny: AcousticModel, left: int
+) -> None:
+    steps: list[tuple[float, int]] = []  # when, and of how many
+    ends: list[tuple[float, float]] = []  # when it was asked for, and reached
+    chunk_seconds = tiny.spec.chunk_frames * tiny.spec.features.frame_shift / SECOND
+    voices = 40  # of which five come within the time that a chunk waits
+
+    class Noting(Tally):
+        def ran(self, seconds: float, audio_seconds: float, batch: int) -> None:
+            steps.append((asyncio.get_running_loop().time(), batch))
+
+    async def story() -> None:
+        clock = asyncio.get_running_loop().time
+
+        async def end(late_seconds: float) -> None:
+            await asyncio.sleep(late_seconds)
+            stream = scheduler.open(recogniser(tiny), lambda event: None)
+            await stream.push(VOICES[1][:left])
+            asked = clock()
+            await stream.finish()
+            ends.append((asked, clock()))
+
+        async with Scheduler(tiny, clock=clock, tally=Noting()) as scheduler:
+            beginnings = [chunk_seconds * voice / voices for voice in range(voices)]
+            endings = [2 + GATHER_SECONDS * part / 5 + 0.001 for part in range(5)]
+            live = [speak(scheduler, late, []) for late in beginnings]
+            await asyncio.gather(*live, *map(end, endings))
+
+    with asyncio.Runner(loop_factory=InlineClock) as runner:
+        runner.run(story())
+    assert [reached - asked for asked, reached in ends] == [0] * 5
+    assert {size for when, size in steps if 1 < when < 2} == {5}
+    assert {size for when, size in steps if 2.1 < when < 2.9} == {5}
 
 
 @asynchronous
@@ -289,3 +331,26 @@ async def test_cost_and_lag_are_measured(tiny: AcousticModel) -> None:
     assert steps == [0.16] * len(steps)
     assert 3 <= sum(steps) < 3.5
     assert stream.lag_seconds > 0
+
+
+@asynchronous
+async def test_the_largest_lag_is_that_of_the_chunk_that_waited_longest_and_not_of_a_late_end(
+    tiny: AcousticModel,
+) -> None:
+    model, now = Gated(tiny), 0.0
+    async with Scheduler(model, clock=lambda: now) as scheduler:  # type: ignore[arg-type]
+        stream = scheduler.open(recogniser(tiny), lambda event: None)
+        lags = []
+        for seconds in (0.5, 2.5, 1.0):
+            await stream.push(VOICES[0][: stream.recognizer.missing])
+            await until(lambda: len(model.sizes) > len(lags))
+            now += seconds
+            model.gate.release()
+            await stream.caught_up()
+            lags.append(stream.lag_seconds)
+        assert (lags, stream.largest_lag_seconds) == ([0.5, 2.5, 1.0], 2.5)
+        await stream.push(VOICES[0][:100])
+        now += 60  # until the client says that it has ended
+        model.gate.release(10)
+        await stream.finish()
+    assert stream.largest_lag_seconds == 2.5

@@ -2,35 +2,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from schema import checked
 from test_server import ending, fetch
 from tiny_model import babble
+from virtual_clock import run as run_virtually
 from waiting import asynchronous, stuck_client, until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
+from wyoming.audio import AudioChunk, AudioStop
+from wyoming.client import AsyncTcpClient
 
 from streamer import engine
 from streamer.admission import Admission
 from streamer.endpoint import Endpointing
-from streamer.events import Event, Partial, to_json
+from streamer.events import Event, Final, to_json
 from streamer.hub import Hub
 from streamer.intake import Intake
 from streamer.model import AcousticModel, load
+from streamer.parting import cancel
 from streamer.recognizer import Recognizer
 from streamer.scheduler import Scheduler
 from streamer.server import Address, serve
+from streamer.session_config import Pcm
 from streamer.sessions import Limits, Sessions
+from streamer.vosk_protocol import Dialogue, VoskConfig
+from streamer.wyoming import serve_wyoming
 
 VOICES = [(babble(16000 * 4, seed) * 32767).astype("<i2") for seed in range(3)]
 END = '{"type":"end"}'
+
+Conversation = tuple[  # with a server: how to send audio, how to end it, and all that is heard
+    Callable[[bytes], Awaitable[None]], Callable[[], Awaitable[None]], Coroutine[Any, Any, list[Any]]
+]
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +81,21 @@ def config(**facts: Any) -> str:
     return json.dumps({"type": "config"} | facts)
 
 
-def expected(
+def alone(
     model: AcousticModel, voice: np.ndarray, rate: int = 16000, pause_seconds: float = 0.4
 ) -> list[dict[str, Any]]:
-    """What a stream of these samples says alone, as JSON, without partials, which may be conflated."""
+    """What a stream of these samples says alone, as JSON."""
     intake = Intake("test", rate, 16000)
     samples = [*intake.push(voice.astype(np.float32) / np.float32(32768)), *intake.flush()]
     recognizer = model.recognizer(Endpointing(pause_seconds=pause_seconds))
     events: list[Event] = [e for block in samples for e in engine.feed(model, recognizer, block)]
     events += engine.finish(model, recognizer)
-    return [to_json(event, 16000) for event in events if not isinstance(event, Partial)]
+    return [to_json(event, 16000) for event in events]
+
+
+def expected(*sound: Any, **options: Any) -> list[dict[str, Any]]:
+    """What a stream says alone, without partials, which may be conflated."""
+    return [message for message in alone(*sound, **options) if message["type"] != "partial"]
 
 
 async def everything(client: ClientConnection) -> list[dict[str, Any]]:
@@ -115,6 +135,84 @@ async def test_sessions_at_the_same_time_hear_what_they_hear_alone(tiny: Acousti
         heard = await asyncio.gather(*map(spoken, clients, VOICES, (999, 3200, 50_000)))
         assert len({events[0]["stream"] for events in heard}) == 3
         assert [events[1:] for events in heard] == [expected(tiny, voice) for voice in VOICES]
+
+
+async def speak_recognize(stack: contextlib.AsyncExitStack, address: Address, sessions: Sessions) -> Conversation:
+    client = await stack.enter_async_context(speaking(address))
+    return client.send, functools.partial(client.send, END), everything(client)
+
+
+async def speak_vosk(stack: contextlib.AsyncExitStack, address: Address, sessions: Sessions) -> Conversation:
+    client = await stack.enter_async_context(speaking(address, "/"))
+    await client.send('{"config": {"sample_rate": 16000}}')
+
+    async def replies() -> list[Any]:
+        return [reply async for reply in client]
+
+    return client.send, functools.partial(client.send, '{"eof": 1}'), replies()
+
+
+async def speak_wyoming(stack: contextlib.AsyncExitStack, address: Address, sessions: Sessions) -> Conversation:
+    place = await stack.enter_async_context(serve_wyoming("127.0.0.1", 0, sessions))
+    client = await stack.enter_async_context(AsyncTcpClient("127.0.0.1", int(place.rpartition(":")[2])))
+
+    async def send(data: bytes) -> None:
+        await client.write_event(AudioChunk(16000, 2, 1, data).event())
+
+    async def transcript() -> list[Any]:
+        texts = []
+        while (event := await client.read_event()) and event.type != "transcript-stop":
+            texts += [event.data["text"]] if event.type == "transcript" else []
+        return texts
+
+    return send, functools.partial(client.write_event, AudioStop().event()), transcript()
+
+
+def replies_alone(model: AcousticModel, pieces: list[bytes]) -> list[str]:
+    """What vosk-server's protocol answers to each of these pieces of a stream, and to its end."""
+    dialogue, pcm, recognizer = Dialogue(VoskConfig(16000), 16000), Pcm("s16le", 1), model.recognizer()
+    replies = []
+    for piece in pieces:
+        for samples in pcm.push(piece):
+            for event in engine.feed(model, recognizer, samples):
+                dialogue.tell(event)
+        replies.append(dialogue.reply())
+    for event in engine.finish(model, recognizer):
+        dialogue.tell(event)
+    return [*replies, dialogue.last()]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40_000)), max_size=30))
+def test_each_client_hears_its_own_sound_only_whatever_the_others_send_and_when(
+    tiny: AcousticModel, dealt: list[tuple[int, int]]
+) -> None:
+    voices = [(babble(16000 * 3, seed) * 32767).astype("<i2") for seed in range(10, 15)]
+    pieces: list[list[bytes]] = [[] for _ in voices]
+
+    @asynchronous
+    async def story() -> None:
+        rest = [voice.tobytes() for voice in voices]
+        async with serving(tiny) as (address, sessions), contextlib.AsyncExitStack() as stack:
+            protocols = (speak_recognize, speak_recognize, speak_vosk, speak_vosk, speak_wyoming)
+            speakers = [await protocol(stack, address, sessions) for protocol in protocols]
+            hearing = [asyncio.create_task(heard) for _, _, heard in speakers]
+            for who, size in [*dealt, *((who, len(data)) for who, data in enumerate(rest))]:
+                if piece := rest[who][:size]:
+                    rest[who] = rest[who][size:]
+                    pieces[who].append(piece)
+                    await speakers[who][0](piece)
+            for _, end, _ in speakers:
+                await end()
+            *ours, first, second, transcript = await asyncio.gather(*hearing)
+        for voice, (_, *messages) in zip(voices, ours, strict=False):
+            whole = iter(alone(tiny, voice))
+            assert all(message in whole for message in messages)  # in this order; some partials are conflated
+            assert [message for message in messages if message["type"] != "partial"] == expected(tiny, voice) != []
+        assert [first, second] == [replies_alone(tiny, said) for said in pieces[2:4]]
+        assert transcript == [" ".join(final["text"] for final in expected(tiny, voices[4]))] != [""]
+
+    story()
 
 
 @asynchronous
@@ -316,6 +414,37 @@ async def test_above_capacity_a_session_is_refused_before_it_begins_and_the_othe
             assert json.loads(await second.recv())["type"] == "hello"
 
 
+@pytest.mark.parametrize("path", ["/recognize", "/"])
+def test_who_loses_the_last_place_after_its_handshake_is_told_so(tiny: AcousticModel, path: str) -> None:
+    admission = Admission(max_sessions=1)
+
+    @asynchronous
+    async def story() -> None:
+        async with serving(tiny, admission) as (address, sessions):
+            with contextlib.ExitStack() as places:
+
+                def refusal(address: str) -> str | None:
+                    told = Admission.refusal(admission, address)
+                    if told is None:
+                        places.enter_context(admission.place("198.51.100.1"))  # somebody else is quicker
+                    return told
+
+                admission.refusal = refusal  # type: ignore[method-assign]
+                async with speaking(address, path) as client:
+                    with pytest.raises(ConnectionClosed) as closed:
+                        await client.recv()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1013
+                assert closed.value.rcvd.reason == "The places for sessions are all taken (1): try again later."
+                await until(lambda: sessions.tally.endings == {"full": 1})
+                assert (sessions.tally.refusals, sessions.tally.sessions) == ({"sessions": 1}, {})
+                del admission.refusal
+            async with speaking(address) as client:
+                assert (await spoken(client, VOICES[1]))[1:] == expected(tiny, VOICES[1])
+
+    story()
+
+
 @asynchronous
 async def test_one_address_gets_a_bounded_number_of_sessions(tiny: AcousticModel) -> None:
     async with serving(tiny, Admission(per_address=1)) as (address, sessions), speaking(address):
@@ -339,6 +468,56 @@ async def test_when_the_server_stops_sessions_hear_their_last_words(tiny: Acoust
             assert messages[-1]["type"] == "final"
             assert client.close_code == 1001
         assert sessions.admission.refusal("anyone") == "The server is shutting down: try again later."
+
+
+def test_who_does_not_come_to_its_end_is_waited_for_as_long_as_the_grace_and_no_longer(tiny: AcousticModel) -> None:
+    async def story(ends: list[float]) -> float:
+        clock = asyncio.get_running_loop().time
+        async with listening(tiny, grace_seconds=7) as sessions:
+
+            async def client(end_seconds: float) -> None:
+                with sessions.enter("127.0.0.1", lambda event: None) as session:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await session.listen(asyncio.sleep(1e6))
+                    await asyncio.sleep(end_seconds)
+
+            clients = [asyncio.create_task(client(end)) for end in ends]
+            await asyncio.sleep(1)
+            await sessions.drain()
+            drained = clock() - 1
+            assert [task.done() for task in clients] == [end < 7 for end in ends]
+            await cancel(*clients)
+        return drained
+
+    for ends, seconds in (([], 0), ([0, 3], 3), ([0, 3, 900], 7)):
+        assert run_virtually(story(ends)) == seconds
+
+
+@asynchronous
+async def test_the_log_tells_how_late_a_session_was_at_most_and_none_of_its_words(
+    tiny: AcousticModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "asr_stream")
+    ticks = iter(range(1_000_000))
+    finals: list[str] = []
+
+    def tell(event: Event) -> None:
+        finals.extend([event.text] if isinstance(event, Final) else [])
+
+    async with Scheduler(tiny, clock=lambda: float(next(ticks))) as scheduler:
+        sessions = Sessions(scheduler, Admission())
+        with sessions.enter("127.0.0.1", tell):
+            pass
+        with sessions.enter("127.0.0.1", tell) as session:
+            await session.hear(VOICES[0].tobytes())
+            await session.finish()
+    silent, spoke = (record for record in caplog.records if " ends " in record.getMessage())
+    assert (silent.audio_seconds, silent.lag_seconds) == (0, 0)
+    assert (spoke.audio_seconds, spoke.lag_seconds) == (4, session.lag_seconds)
+    assert session.lag_seconds >= 1
+    assert spoke.getMessage().endswith(f" ends after 4 s of audio, at most {session.lag_seconds:g} s late")
+    assert finals
+    assert not any(text in caplog.text for text in finals)
 
 
 @asynchronous
