@@ -61,7 +61,7 @@ def _labelled(tally: Tally) -> Iterator[Metric]:
     for name, meaning, label, counts in (
         ("sessions", "Sessions that have begun.", "protocol", tally.sessions),
         ("refusals", "Requests that were not let in.", "reason", tally.refusals),
-        ("endings", "WebSockets that have ended.", "how", tally.endings),
+        ("endings", "WebSockets and Wyoming's connections that have ended.", "how", tally.endings),
     ):
         family = CounterMetricFamily(f"asr_stream_{name}", meaning, labels=[label])
         for value, count in counts.items():

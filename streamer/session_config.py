@@ -51,18 +51,18 @@ def load_message(text: str) -> dict[str, Any]:
         raise ConfigError("the text message is not JSON: send an object with a type") from None
     if not isinstance(message, dict):
         raise ConfigError("the text message is not a JSON object: send an object with a type")
-    if _depth(message) > MAX_DEPTH:
+    if depth(message) > MAX_DEPTH:
         raise ConfigError(f"the text message is nested deeper than {MAX_DEPTH} levels: send an object with a type")
     return message
 
 
-def _depth(value: object) -> int:
+def depth(value: object) -> int:
     """How many lists and objects lie within each other."""
-    depth, level = 0, [value]
+    levels, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-        depth += 1
-    return depth
+        levels += 1
+    return levels
 
 
 def load_config(message: dict[str, Any]) -> Config:

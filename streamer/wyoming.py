@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from streamer.access import is_loopback
@@ -20,7 +20,8 @@ from streamer.sessions import RECOGNISER_FAILED, Full, Session, Sessions
 from streamer.wyoming_line import Line
 from streamer.wyoming_protocol import Message, Transcript, info, load_audio, load_words
 
-MAX_IDLE_CONNECTIONS = 100  # besides those that have a session
+MAX_IDLE_CONNECTIONS = 100  # besides those that have a session,
+MAX_IDLE_PER_ADDRESS = 50  # and of them from one network address
 MAX_TRANSCRIPT_CHARACTERS = 1_000_000  # a day's talk
 
 log = logging.getLogger("asr_stream")
@@ -32,15 +33,17 @@ async def serve_wyoming(host: str, port: int, sessions: Sessions) -> AsyncIterat
 
     Drain the sessions before leaving the block; what is left of its connections is then cut.
     """
-    connections: set[asyncio.Task[None]] = set()
+    connections: dict[asyncio.Task[None], Line] = {}
 
     def welcome(reader: StreamReader, writer: StreamWriter) -> None:
-        if len(connections) >= sessions.admission.sessions + MAX_IDLE_CONNECTIONS:
-            writer.transport.abort()
+        line = Line(reader, writer, sessions.limits)
+        if reason := _crowded(line.address, connections.values()):
+            sessions.tally.endings["full"] += 1
+            line.turn_away(reason)
             return
-        task = asyncio.create_task(_converse(Line(reader, writer, sessions.limits), sessions))
-        connections.add(task)
-        task.add_done_callback(connections.discard)
+        task = asyncio.create_task(_converse(line, sessions))
+        connections[task] = line
+        task.add_done_callback(connections.pop)
 
     try:
         server = await asyncio.start_server(welcome, host, port)
@@ -60,6 +63,20 @@ async def serve_wyoming(host: str, port: int, sessions: Sessions) -> AsyncIterat
 
 def _place(host: str, port: int) -> str:
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _crowded(address: str, lines: Iterable[Line]) -> str | None:
+    """Why no connection from this address may begin now, in one sentence, or None when one may.
+
+    Those that have a session are bounded by what admits sessions.
+    """
+    idle = [line.address for line in lines if not line.in_session]
+    if len(idle) >= MAX_IDLE_CONNECTIONS:
+        return f"The places for connections without a session are all taken ({MAX_IDLE_CONNECTIONS}): try again later."
+    if idle.count(address) >= MAX_IDLE_PER_ADDRESS:
+        most = f"as many connections without a session as it may have ({MAX_IDLE_PER_ADDRESS})"
+        return f"{address} has {most}: close one of them first."
+    return None
 
 
 async def _converse(line: Line, sessions: Sessions) -> None:
@@ -135,6 +152,7 @@ async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], fi
     with sessions.enter(line.address, tell, "wyoming") as session:
         relaying = asyncio.create_task(_relay(line, language, transcript, news, say))
         hearing = session.listen(_hear(line, sessions, session, words, first))
+        line.in_session = True
         try:
             await asyncio.wait({relaying, hearing}, return_when=asyncio.FIRST_COMPLETED)
             if relaying.done():
@@ -148,6 +166,7 @@ async def _transcribe(line: Line, sessions: Sessions, words: tuple[str, ...], fi
             if not hearing.cancelled():  # or the server is being stopped
                 hearing.result()
         finally:
+            line.in_session = False
             for task in (relaying, hearing):
                 task.cancel()
             await asyncio.gather(relaying, hearing, return_exceptions=True)

@@ -16,25 +16,32 @@ LINGER_SECONDS = 1.0  # for a client to read why it is parted with
 
 
 class Line:
-    """A connection; OSError from all of it when the client has left or does not read."""
+    """A connection; OSError from all of it when the client has left or does not read.
+
+    `address` is the client's, `in_session` whether it has a session now.
+    """
 
     def __init__(self, reader: StreamReader, writer: StreamWriter, limits: Limits) -> None:
         self._reader, self._writer, self._limits = reader, writer, limits
         self._parser = Parser()
+        self.in_session = False
         self.address = (writer.get_extra_info("peername") or ["someone"])[0]
 
     async def receive(self) -> Message:
-        """The client's next message; Silent when it does not come, ConfigError when it is none."""
+        """The client's next message; ConfigError when it is none.
+
+        Silent when it is not here, whole, within `idle_seconds`: bytes that come one by one do not count.
+        """
         await asyncio.sleep(0)  # others want their turn, also while there are messages
-        while (message := self._parser.take()) is None:
-            try:
-                async with asyncio.timeout(self._limits.idle_seconds):
+        try:
+            async with asyncio.timeout(self._limits.idle_seconds):
+                while (message := self._parser.take()) is None:
                     data = await self._reader.read(READ_BYTES)
-            except TimeoutError:
-                raise Silent(f"nothing was sent for {self._limits.idle_seconds:g} seconds") from None
-            if not data:
-                raise ConnectionResetError
-            self._parser.push(data)
+                    if not data:
+                        raise ConnectionResetError
+                    self._parser.push(data)
+        except TimeoutError:
+            raise Silent(f"no whole message was sent for {self._limits.idle_seconds:g} seconds") from None
         return message
 
     async def send(self, kind: str, **data: Any) -> None:
@@ -51,6 +58,11 @@ class Line:
             async with asyncio.timeout(LINGER_SECONDS):
                 while await self._reader.read(READ_BYTES):
                     pass
+
+    def turn_away(self, reason: str) -> None:
+        """Say why, as far as the client can still hear it, and close."""
+        self._writer.write(Message("error", {"text": reason}).dump())
+        self._writer.close()
 
     async def close(self) -> None:
         """Send what has not been sent, and close."""

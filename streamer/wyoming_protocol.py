@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from streamer.events import Event, Final, Partial
-from streamer.session_config import SAMPLE_RATES, Config, ConfigError, Encoding, load_phrases
+from streamer.session_config import MAX_DEPTH, SAMPLE_RATES, Config, ConfigError, Encoding, depth, load_phrases
 from streamer.spec import ModelSpec
 
 MAX_HEADER_BYTES = 1 << 14
@@ -99,6 +99,8 @@ def _load_object(data: bytes, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} is not JSON") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{what} is not a JSON object")
+    if depth(content) > MAX_DEPTH:
+        raise ConfigError(f"{what} is nested deeper than {MAX_DEPTH} levels")
     return content
 
 

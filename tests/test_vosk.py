@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import subprocess
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_cli import PROGRAM, fails
 from test_server import ending, fetch
 from test_sessions import VOICES, expected, serving, speaking
 from tiny_model import babble
 from waiting import asynchronous, until
 from websockets.asyncio.client import connect
+from websockets.sync.client import connect as connect_sync
 
 from streamer.events import Final, Partial, Word
 from streamer.model import AcousticModel, load
@@ -91,6 +96,15 @@ def test_a_configuration_counts_before_the_first_audio_only() -> None:
     assert dialogue('{"config": {"sample_rate": "44100"}}').config.sample_rate == 44100
 
 
+def test_another_model_is_ignored_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "asr_stream"):
+        assert dialogue('{"config": {"sample_rate": 16000}}').config == VoskConfig(16000)
+        assert not caplog.records
+        assert dialogue('{"config": {"model": "/models/other"}}').config == VoskConfig()
+    told = "a client of vosk-server's protocol asked for another model, which is ignored"
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -156,6 +170,26 @@ async def test_it_is_silent_on_connect_and_8000_hz_unless_told_otherwise(tiny: A
     assert " ".join(texts) == " ".join(final["text"] for final in expected(tiny, voice, 8000)) != ""
 
 
+def test_the_program_takes_another_rate_for_clients_that_give_none(tiny: AcousticModel, streaming: Any) -> None:
+    said = " ".join(final["text"] for final in expected(tiny, VOICES[0], 16000))
+    assert said != " ".join(final["text"] for final in expected(tiny, VOICES[0], 8000))
+    options = ["--model", str(streaming), "--serve", "--port", "0", "--vosk-rate", "16000"]
+    with subprocess.Popen([*PROGRAM, *options], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        url = next(line.split()[-1] for line in process.stderr if "/recognize" in line)
+        with connect_sync(url.replace("/recognize", "/"), proxy=None) as client:
+            client.send(VOICES[0].tobytes())
+            client.send('{"eof":1}')
+            replies = [json.loads(message) for message in client]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert " ".join(reply["text"] for reply in replies if reply.get("text")) == said
+
+
+def test_a_rate_that_no_audio_has_is_refused_in_a_sentence() -> None:
+    assert "--vosk-rate" in fails("--serve", "--vosk-rate", "3999")
+
+
 @asynchronous
 async def test_a_reset_answers_the_final_result_and_stays_open(tiny: AcousticModel) -> None:
     async with serving(tiny) as (address, _), speaking(address, "/") as client:
@@ -166,6 +200,45 @@ async def test_a_reset_answers_the_final_result_and_stays_open(tiny: AcousticMod
             await client.send('{"reset": 1}')
             assert json.loads(await client.recv())["text"]
         assert client.state.name == "OPEN"
+
+
+@asynchronous
+async def test_times_go_on_counting_after_a_reset(tiny: AcousticModel) -> None:
+    async with serving(tiny) as (address, _), speaking(address, "/") as client:
+        await client.send('{"config": {"sample_rate": 16000}}')
+        for second in range(3):
+            words = []
+            for message in (VOICES[1][:16000].tobytes(), '{"reset": 1}'):
+                await client.send(message)
+                words += json.loads(await client.recv()).get("result", [])
+            assert words
+            assert all(second <= word["start"] < word["end"] <= second + 1 for word in words), words
+
+
+@pytest.mark.parametrize("politely", [True, False])
+def test_who_leaves_after_the_end_of_its_audio_without_reading_leaves_nothing_behind(
+    tiny: AcousticModel, caplog: pytest.LogCaptureFixture, politely: bool
+) -> None:
+    @asynchronous
+    async def story() -> None:
+        async with serving(tiny) as (address, sessions):
+            client = await speaking(address, "/")
+            await client.send('{"config": {"sample_rate": 16000}}')
+            await client.send(VOICES[0].tobytes())
+            await client.send('{"eof":1}')
+            if politely:
+                await client.close()
+            else:
+                client.transport.abort()
+            await until(lambda: sessions.tally.endings.total() == 1)
+            assert set(sessions.tally.endings) <= {"done", "left", "vanished"}
+            assert (sessions.tally.sessions, sessions.admission.sessions) == ({"vosk": 1}, 0)
+            async with speaking(address, "/") as other:
+                await other.send('{"eof":1}')
+                assert json.loads(await other.recv()) == {"text": ""}
+
+    story()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @asynchronous
@@ -180,6 +253,18 @@ async def test_a_sender_that_never_waits_gets_a_reply_for_each_message(tiny: Aco
         replies = [json.loads(message) async for message in client]
         assert len(replies) == len(messages) + 1
         assert any(reply.get("text") for reply in replies)
+
+
+@asynchronous
+async def test_a_message_of_a_mebibyte_may_come_in_fragments_and_a_longer_one_ends_the_connection(
+    tiny: AcousticModel,
+) -> None:
+    async with serving(tiny) as (address, _), speaking(address, "/") as client:
+        await client.send('{"config": {"sample_rate": 192000}}')
+        await client.send([bytes(1 << 16)] * 16)
+        assert json.loads(await client.recv()) == {"partial": ""}
+        await client.send([bytes(1 << 16)] * 16 + [b"."])
+        assert (await ending(client))[0] == 1009
 
 
 @asynchronous

@@ -27,7 +27,7 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
-from streamer import wyoming_protocol
+from streamer import wyoming, wyoming_protocol
 from streamer.admission import Admission
 from streamer.events import Final, Partial
 from streamer.model import AcousticModel, load
@@ -38,6 +38,7 @@ from streamer.wyoming import serve_wyoming
 from streamer.wyoming_protocol import Message, Parser
 
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
+START = b'{"type":"audio-start","data":{"rate":16000,"width":2,"channels":1}}\n'
 STREAMING = ["transcript-start", "transcript", "transcript-stop"]
 
 
@@ -254,7 +255,17 @@ async def test_names_and_terms_are_words_to_listen_for(streaming: Any, language:
         assert spelled == [("cab", "abba")]
 
 
-START = b'{"type":"audio-start","data":{"rate":16000,"width":2,"channels":1}}\n'
+def nested(levels: int) -> bytes:
+    """A list in a list in a list."""
+    return b"[" * levels + b"]" * levels
+
+
+def test_eight_levels_are_understood() -> None:
+    parser = Parser()
+    parser.push(b'{"type":"describe","data_length":20,"data":{"a":' + nested(6) + b'}}\n{"b":' + nested(7) + b"}")
+    message = parser.take()
+    assert message is not None
+    assert message.data == {"a": json.loads(nested(6)), "b": json.loads(nested(7))}
 
 
 @pytest.mark.parametrize(
@@ -269,6 +280,8 @@ START = b'{"type":"audio-start","data":{"rate":16000,"width":2,"channels":1}}\n'
         (b'{"type":"describe","data_length":-1}\n', "data_length must be a whole number from 0 to 65536"),
         (b'{"type":"describe","payload_length":1e9}\n', "payload_length must be a whole number from 0 to 1048576"),
         (b'{"type":"describe","payload_length":true}\n', "payload_length must be"),
+        (b'{"type":"describe","data":{"a":' + nested(7) + b"}}\n", "first line is nested deeper than 8 levels"),
+        (b'{"type":"describe","data_length":22}\n{"a":' + nested(8) + b"}", "data is nested deeper than 8 levels"),
         (b'{"type":"describe","data_length":3}\n[1]', "data is not a JSON object"),
         (b'{"type":"audio-start"}\n', "rate must be a whole number of Hz from 4000 to 192000"),
         (b'{"type":"audio-chunk","data":{"rate":16000,"width":5,"channels":1}}\n', "width must be"),
@@ -327,11 +340,52 @@ async def test_connections_that_ask_for_nothing_are_bounded(
     tiny: AcousticModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streamer.wyoming.MAX_IDLE_CONNECTIONS", 1)
-    async with serving(tiny) as (port, _), connected(port) as first, connected(port) as second:
-        with contextlib.suppress(ConnectionError):
+    async with serving(tiny) as (port, sessions), connected(port) as first:
+        await answered(first)
+        async with connected(port) as second:
+            error = Error.from_event((await heard(second))[-1])
+            assert error.text == "The places for connections without a session are all taken (1): try again later."
             assert await second.read_event() is None
         await say(first, VOICES[0])
         assert transcript(await heard(first))
+        assert sessions.tally.endings == {"full": 1}
+
+
+@asynchronous
+async def test_an_address_has_its_share_of_the_connections_besides_its_sessions(
+    tiny: AcousticModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamer.wyoming.MAX_IDLE_PER_ADDRESS", 1)
+    async with serving(tiny) as (port, _), connected(port) as first:
+        await first.write_event(AudioStart(**FORMAT).event())
+        await first.read_event()
+        async with connected(port) as second:  # as the first has a session
+            await answered(second)
+            async with connected(port) as third:
+                error = Error.from_event((await heard(third))[-1])
+                told = (
+                    "127.0.0.1 has as many connections without a session as it may have (1): close one of them first."
+                )
+                assert error.text == told
+                assert await third.read_event() is None
+        await first.write_event(AudioStop().event())
+        await heard(first)
+        await answered(first)  # its session is over
+        async with connected(port) as fourth:
+            assert Error.from_event((await heard(fourth))[-1]).text == told
+
+
+async def answered(client: AsyncTcpClient) -> None:
+    """The server has this connection and answers it."""
+    await client.write_event(Ping().event())
+    assert (await client.read_event()).type == "pong"  # type: ignore[union-attr]
+
+
+def test_the_share_of_an_address_leaves_places_for_others() -> None:
+    lines = [mock.Mock(address="10.0.0.1", in_session=False) for _ in range(wyoming.MAX_IDLE_PER_ADDRESS)]
+    lines += [mock.Mock(address="10.0.0.1", in_session=True) for _ in range(500)]
+    assert "10.0.0.1 has as many" in str(wyoming._crowded("10.0.0.1", lines))
+    assert wyoming._crowded("10.0.0.2", lines) is None
 
 
 @asynchronous
@@ -341,8 +395,44 @@ async def test_who_sends_nothing_is_parted_with_after_its_transcript(tiny: Acous
         await client.write_event(AudioChunk(audio=VOICES[0].tobytes(), **FORMAT).event())
         assert transcript(await heard(client)) == words_of(tiny, VOICES[0])
         error = Error.from_event((await heard(client))[-1])
-        assert error.text == "nothing was sent for 0.2 seconds"
+        assert error.text == "no whole message was sent for 0.2 seconds"
         assert await client.read_event() is None
+
+
+@pytest.mark.parametrize(
+    ("before", "kinds"),
+    [(b"", ["error"]), (START, ["transcript-start", "transcript", "transcript-stop", "error"])],
+    ids=["without a session", "in a session"],
+)
+@pytest.mark.parametrize("begun", [b"", b'{"type":"ping","payload_length":1048576}\n'], ids=["header", "payload"])
+def test_a_message_that_comes_byte_by_byte_holds_no_place_for_ever(
+    tiny: AcousticModel, before: bytes, begun: bytes, kinds: list[str]
+) -> None:
+    @asynchronous
+    async def story() -> None:
+        async with serving(tiny, idle_seconds=0.5) as (port, sessions):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(before + begun)
+            trickling = asyncio.create_task(trickle(writer))
+            parser = Parser()
+            parser.push(await reader.read())  # until the server ends it
+            messages = list(iter(parser.take, None))
+            assert [message.type for message in messages] == kinds
+            assert messages[-1].data["text"] == "no whole message was sent for 0.5 seconds"
+            trickling.cancel()
+            await asyncio.gather(trickling, return_exceptions=True)
+            writer.close()
+            await until(lambda: sessions.tally.endings == {"silent": 1})
+            assert sessions.admission.sessions == 0
+
+    story()
+
+
+async def trickle(writer: asyncio.StreamWriter) -> None:
+    """Blanks, one by one, for ever."""
+    while True:
+        writer.write(b" ")
+        await asyncio.sleep(0.02)
 
 
 @asynchronous
