@@ -1,7 +1,8 @@
-"""What is fuzzed without a server: messages, audio, model files; each with the law that it has to keep."""
+"""What is fuzzed without a server: messages, entries, audio, model files; each with the law that it has to keep."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import json
@@ -9,13 +10,16 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from hypothesis import strategies as st
 
 from bench.fuzz import Target
+from streamer import hub, relay
+from streamer.broker import Topic
 from streamer.chunker import Chunker
-from streamer.events import Final, Partial, Word
+from streamer.events import Event, Final, Gap, Hello, Partial, Word, from_json, to_json
 from streamer.intake import Intake
 from streamer.lm import LanguageSpec
 from streamer.model import ModelError, load_lm
@@ -113,6 +117,33 @@ def a_wyoming_message_is_understood_or_refused(message: Message) -> None:
         one_sentence(error)
 
 
+def entries_are_told_or_left_out(entries: list[dict[bytes, bytes]]) -> None:
+    captions = hub.Hub()
+    mailbox, subscription = captions.subscribe(), relay.Subscription(Topic("", "fuzz"), captions)
+    with mock.patch.object(relay.log, "warning") as left_out:
+        for fields in [*entries, entry(HELLO, LAST)]:
+            left_out.reset_mock()
+            subscription.tell(fields)
+            assert left_out.call_count <= 1
+            if not left_out.called:
+                from_json(json.loads(fields[b"event"]))
+    captions.close()
+    told = asyncio.run(what_is_in(mailbox))
+    assert LAST in [message.event for message in told]  # whatever came before it
+    for message in told:
+        from_json(json.loads(message.data, parse_constant=no_json))
+
+
+def no_json(constant: str) -> None:
+    """Infinity and NaN: a browser would not read them."""
+    raise AssertionError(constant)
+
+
+async def what_is_in(mailbox: hub.Mailbox) -> list[hub.Message]:
+    """All messages of a mailbox that has been closed."""
+    return [message async for message in mailbox]
+
+
 def audio_is_finite_and_as_long_as_it_was(sent: tuple[str, int, list[bytes]]) -> None:
     form, rate, messages = sent
     cut, whole = (heard(form, rate, blocks) for blocks in (messages, [b"".join(messages)]))
@@ -191,6 +222,33 @@ def _strange(name: str) -> list[Any]:
     return [np.array(spec), None, *wrong]
 
 
+def entry(hello: Hello, event: Event) -> dict[bytes, bytes]:
+    """What a publisher gives the broker."""
+    return {
+        name: json.dumps(to_json(said, hello.sample_rate)).encode()
+        for name, said in ((b"hello", hello), (b"event", event))
+    }
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> dict[bytes, bytes]:
+    """An entry of a broker, most of whose fields are as they should be."""
+    event = to_json(draw(st.sampled_from([HELLO, PARTIAL, FINAL, FINAL, GAP])), HELLO.sample_rate)
+    if "words" in event:
+        event["words"] = [word | draw(almost(word)) for word in event["words"]]
+    messages = {b"hello": to_json(HELLO, HELLO.sample_rate), b"event": event}
+    return {name: json.dumps(message | draw(almost(message))).encode() for name, message in messages.items()}
+
+
+def almost(message: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A field that is something else, in every other message."""
+    wrong = st.dictionaries(st.sampled_from(sorted(message)), st.one_of(_numbers, json_values), max_size=1)
+    return st.one_of(st.just({}), wrong)
+
+
+HELLO, GAP = Hello("fuzz", "en", 16000, "fuzz", "fuzz"), Gap(0, 16000, "lost")
+PARTIAL, FINAL = Partial(1, 0, 1600, "so far", 2), Final(1, 0, 1600, "said", (Word("said", 0, 1600, 0.5),))
+LAST = Final(2, 1600, 3200, "at last", ())
 OPTIONAL = [field.name for field in dataclasses.fields(ModelSpec)][7:]
 _features = st.fixed_dictionaries(
     {},
@@ -250,10 +308,27 @@ _wyoming = st.lists(
     max_size=6,
 )
 
+_broker = st.lists(
+    st.one_of(
+        entries(),
+        entries(),
+        st.dictionaries(
+            st.sampled_from([b"hello", b"event", b"song"]),
+            st.one_of(
+                broken(st.sampled_from([HELLO, PARTIAL, FINAL]).map(lambda event: entry(HELLO, event)[b"event"])),
+                nested.map(str.encode),
+                st.binary(max_size=100),
+            ),
+        ),
+    ),
+    max_size=6,
+)
+
 PARSERS = {
     "config": Target(_config, config_is_read_or_refused),
     "vosk": Target(_vosk, vosk_is_answered_or_refused),
     "wyoming": Target(_wyoming, wyoming_is_read_or_refused),
+    "broker": Target(_broker, entries_are_told_or_left_out),
     "audio": Target(_audio, audio_is_finite_and_as_long_as_it_was),
     "model": Target(_descriptions, a_description_is_read_or_refused),
     "language-model": Target(

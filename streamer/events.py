@@ -121,12 +121,16 @@ def from_json(message: Any, sample_rate: int = 1) -> Event:
             return Partial(segment, start, end, _field(message, "text", str), stable)
         case "final":
             start, end = _positions(message, sample_rate)
-            words = [
-                Word(_field(word, "text", str), *_positions(word, sample_rate), _field(word, "confidence", float))
-                for word in _field(message, "words", list)
-            ]
-            return Final(_field(message, "segment", int), start, end, _field(message, "text", str), tuple(words))
+            words = tuple(_word(word, sample_rate) for word in _field(message, "words", list))
+            return Final(_field(message, "segment", int), start, end, _field(message, "text", str), words)
     raise ValueError(f"{message['type']!r} is no type of event")
+
+
+def _word(message: Any, sample_rate: int) -> Word:
+    confidence = _field(message, "confidence", float)
+    if not 0 <= confidence <= 1:  # NaN too, which JSON does not have
+        raise ValueError("a word has a confidence that cannot be")
+    return Word(_field(message, "text", str), *_positions(message, sample_rate), confidence)
 
 
 def _positions(message: Any, sample_rate: int) -> tuple[int, int]:

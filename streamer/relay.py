@@ -62,12 +62,13 @@ class Subscription:
                 run, number = position
                 if number > self._seen.get(run, -1):
                     self._seen[run] = number
-                    self._tell(fields)
+                    self.tell(fields)
             if not entries:
                 behind = False
                 self.caught_up.set()
 
-    def _tell(self, fields: dict[bytes, bytes]) -> None:
+    def tell(self, fields: dict[bytes, bytes]) -> None:
+        """Publish the event of an entry; what is none is left out, and the log says so."""
         try:
             hello = from_json(json.loads(fields[b"hello"]))
             if not isinstance(hello, Hello):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from hypothesis import strategies as st
@@ -13,6 +16,13 @@ from bench.fuzz import Target, run, targets
 @pytest.mark.parametrize("name", targets())
 def test_inputs_that_look_almost_right_keep_the_law(name: str) -> None:
     assert run(targets()[name], seconds=0, first_seed=7, examples=60) >= 60
+
+
+def test_every_target_has_its_law_in_the_docs() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "operating.md").read_text()
+    laws, _, _ = text.partition("| target | law |")[2].partition("\n\n")
+    assert set(re.findall(r"^\| `(\S+)` \|", laws, re.MULTILINE)) == set(targets())
+    assert all(re.search(rf"`{name}` [\d,]+", text) for name in targets())  # how many inputs were tried
 
 
 def test_what_breaks_a_law_is_told_in_its_smallest_form() -> None:

@@ -23,7 +23,7 @@ from waiting import asynchronous, until
 from websockets.sync.client import connect
 
 from streamer.broker import BrokerError, Topic, parse
-from streamer.events import Event, Partial, to_json
+from streamer.events import Event, Final, Partial, Word, to_json
 from streamer.hub import Hub, Mailbox
 from streamer.parting import cancel
 from streamer.publish import publishing
@@ -187,12 +187,15 @@ async def test_what_is_no_caption_is_left_out(redis: Redis, caplog: pytest.LogCa
 
     topic, hub = parse(redis.url), Hub()
     hello = json.dumps(to_json(HELLO, 8000))
+    said = json.dumps(to_json(Final(0, 0, 8, "a", (Word("a", 0, 8, 0.5),)), 8000))
     nonsense = [
         {"song": "la"},
         {"hello": "[]", "event": "{}"},
         {"hello": b"\xff", "event": '{"type":"gap"}'},
         {"hello": hello, "event": '{"type":"partial","segment":"x","start":0,"end":1,"text":"a","stable":0}'},
         {"hello": hello, "event": '{"type":"gap","start":0,"end":Infinity,"reason":"a"}'},
+        {"hello": hello, "event": said.replace("0.5", "NaN")},  # which no browser would read
+        {"hello": hello, "event": said.replace("0.5", "1.5")},
         {"hello": "[" * 100_000, "event": "{}"},
         {"hello": hello.replace("8000", "1" + "0" * 400), "event": '{"type":"gap","start":0,"end":1,"reason":"a"}'},
         {"hello": hello, "event": r'{"type":"gap","start":0,"end":1,"reason":"\ud800"}'},
