@@ -7,10 +7,11 @@
 The server runs on the first core with one model thread, the clients in processes of their own on the others. They play
 clips of the test split in real time, in packets of 20 to 100 ms of random size, session after session. The number of
 clients grows until the 95th percentile of added latency passes 300 ms: for `vosk` clients the time from a packet to its
-answer, for `/recognize` the time from the packet that causes an event to the event.
+answer, for `/recognize` the time from the packet that causes an event to the event. Of the sessions of `/recognize` it
+tells how many heard other finals than from a server that has nothing else to do: none of a model in full precision
+(int8 scales depend on batch-mates).
 
-A soak lets N clients of `/recognize` speak for long, tells the memory every minute, and how many sessions heard other
-finals than a server that has nothing else to do: none of a model in full precision (int8 scales depend on batch-mates).
+A soak lets N clients of `/recognize` speak for long, and tells the memory every minute.
 A rush lets N clients send clips as fast as they are taken, so that memory that grows with sessions is seen soon.
 """
 
@@ -39,7 +40,7 @@ from train import recordings
 
 LIMIT_SECONDS = 0.3  # of added latency, 95th percentile
 CLIENTS_PER_PROCESS = 100
-WARM_UP_SECONDS = 25.0
+WARM_UP_SECONDS, WARM_UP_SHARE = 25.0, 0.6  # of the whole, if that is less
 RATE = 16000
 BLOCK = 320  # samples between which the cause of an event is looked for
 
@@ -77,14 +78,15 @@ def write_clips(corpora: Path, folder: Path, count: int, model: AcousticModel) -
 def press(server: Server, clients: int, seconds: float, clips: Path) -> dict[str, Any]:
     """Let so many clients speak and gather what they heard."""
     others = ",".join(map(str, range(1, os.cpu_count() or 1))) or "0"
+    warm_up = min(WARM_UP_SECONDS, WARM_UP_SHARE * seconds)
     began = time.monotonic()
     processes = []
     for n, at in enumerate(range(0, clients, CLIENTS_PER_PROCESS)):
         count = min(CLIENTS_PER_PROCESS, clients - at)
-        arguments = [server.url, server.protocol, count, seconds, WARM_UP_SECONDS, clips, n]
+        arguments = [server.url, server.protocol, count, seconds, warm_up, clips, n]
         command = ["taskset", "-c", others, sys.executable, ROOT / "bench" / "speakers.py", *arguments]
         processes.append(subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True))
-    time.sleep(WARM_UP_SECONDS)
+    time.sleep(warm_up)
     before, since = server.cpu_seconds(), time.monotonic()
     while (left := began + seconds - 1 - time.monotonic()) > 0:
         time.sleep(min(left, 60))
@@ -115,6 +117,7 @@ def climb(server: Server, steps: Sequence[int], seconds: float, clips: Path) -> 
             + [_ms(found["answers"], p) for p in (50, 95, 99)]
             + [_ms(found["finals"], p) for p in (50, 95)]
             + [
+                f"{100 * found['wrong'] / found['checked']:.1f}" if found["checked"] else "–",
                 f"{100 * found['busy']:.0f}",
                 f"{(found['memory_mb'] - idle) / clients:.2f}",
                 f"{1000 * found['late']:.0f}",
@@ -138,7 +141,10 @@ def soak(server: Server, clients: int, seconds: float, clips: Path) -> str:
     )
 
 
-HEADS = "server,clients,refused,failed,added ms 50 %,95 %,99 %,final ms 50 %,95 %,CPU %,MB a session,sent late ms"
+HEADS = (
+    "server,clients,refused,failed,added ms 50 %,95 %,99 %,final ms 50 %,95 %,"
+    "other finals than alone %,CPU %,MB a session,sent late ms"
+)
 
 
 def main() -> None:
@@ -149,7 +155,7 @@ def main() -> None:
     parser.add_argument("--vosk", help="its model")
     parser.add_argument("--vosk-clients", default="2,4,6,8,10")
     parser.add_argument("--python", default=sys.executable, help="where vosk is installed")
-    parser.add_argument("--seconds", type=float, default=45.0, help="of which 25 are to warm up")
+    parser.add_argument("--seconds", type=float, default=45.0, help="of which 25, at most 60 %%, are to warm up")
     parser.add_argument("--cycles", type=int, default=0, help="let so many clients come and go, too")
     parser.add_argument("--model", type=Path, default=find(None))
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="nothing but this")
