@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -112,7 +113,22 @@ def learn_another_letter(model: Path, folder: Path) -> None:
     assert "vocabulary: a b c d" in told
     last = (folder / "more" / "run" / "log.csv").read_text().splitlines()[-1].split(",")
     assert float(last[6]) < 0.2, told  # CER; from nothing it would be near 1 after so few steps
+    assert "the same letters and groups" in run(*fit[:3], folder / "cut up", *fit[4:], "--cut", 0.5, ok=False)
     assert "has the network streaming" in run(*fit[:3], folder / "other", *fit[4:], "--network", "tutorial", ok=False)
+
+
+def test_a_run_that_begins_from_another_may_hear_phrases(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow comes with the train extra")
+    fit = ["fit", corpus, "--cache", tmp_path / "cache", "--augment", "none", "--batch-frames", 1200, "--epochs", 1]
+    assert "--cut needs a model that hears where words end" in run(*fit, "--cut", 1, "--out", tmp_path / "a", ok=False)
+    run(*fit, "--size", "small", "--out", tmp_path / "a")
+    run(*fit, "--init", tmp_path / "a", "--cut", 0.8, "--out", tmp_path / "b")
+    pauses = json.loads((tmp_path / "b" / "pauses.json").read_text())
+    with (tmp_path / "b" / "train.csv").open() as file:
+        texts = {row["path"]: row["text"] for row in csv.DictReader(file)}
+    assert pauses
+    for path, found in pauses.items():
+        assert all(0 < words < len(texts[path].split()) for words, _ in found)
 
 
 def test_the_tutorials_network_goes_from_an_ljspeech_folder_to_captions(tmp_path: Path) -> None:

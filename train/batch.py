@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from train.augment import augment, parse
 from train.cache import FeatureCache
 from train.config import Config, subsampling
 from train.data import Example
+from train.phrases import Pause, phrase
 from train.text import ctc_frames, spell
 
 Floats = NDArray[np.float32]
@@ -22,12 +24,13 @@ PAD_FRAMES = 64  # batches are padded to a multiple, so that few shapes occur: l
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a run learns from: examples with features in the cache, and stretches of noise."""
+    """What a run learns from: examples with features in the cache, stretches of noise, and where clips can be cut."""
 
     train: Sequence[Example]
     valid: Sequence[Example]
     noises: Sequence[Floats]
     cache: FeatureCache
+    pauses: Mapping[Path, Sequence[Pause]] = field(default_factory=dict)
 
 
 def epoch_batches(config: Config, data: Data, epoch: int, workers: int) -> Iterator[list[list[Item]]]:
@@ -36,6 +39,8 @@ def epoch_batches(config: Config, data: Data, epoch: int, workers: int) -> Itera
     weights = [config.weights.get(e.clip.corpus, 1.0) for e in data.train]
     counts = np.floor(np.array(weights) + rng.random(len(weights))).astype(int)
     drawn = [e for e, count in zip(data.train, counts, strict=True) for _ in range(count)]
+    if config.cut:
+        drawn = [phrase(e, data.pauses, config, rng) if rng.random() < config.cut else e for e in drawn]
     return batches(drawn, config.batch_frames, rng, workers, config.join)
 
 
@@ -99,7 +104,7 @@ def _utterance(
     A streaming network's output lags by right_context frames, so every utterance is followed by as much quiet.
     """
     labels = _join([e.labels for e in item], config)
-    recorded = np.concatenate([data.cache.get(e.clip.path) for e in item])
+    recorded = np.concatenate([data.cache.get(e.clip.path)[e.start : e.start + e.frames] for e in item])
     tail = np.full((config.right_context + int(rng.integers(0, 40)), recorded.shape[1]), quiet(config), np.float32)
     x = np.concatenate([recorded, tail])
     how = parse(config.augment)

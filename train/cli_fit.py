@@ -11,6 +11,8 @@ import click
 from train.command import EXISTING, FOLDER, POSITIVE, Command, choose_backend, need
 from train.data import DataError
 
+SHARE = click.FloatRange(0, 1)
+
 
 @click.command(cls=Command)
 @click.argument("corpora", nargs=-1, required=True, type=EXISTING)
@@ -39,6 +41,13 @@ from train.data import DataError
 @click.option("--batch-frames", type=click.IntRange(100), default=4000, show_default=True, help="Frames in a batch.")
 @click.option(
     "--weight", "weights", multiple=True, metavar="CORPUS=W", help="How often an epoch hears each clip of it."
+)
+@click.option("--join", type=SHARE, default=0.1, show_default=True, help="So many clips are followed by another one.")
+@click.option(
+    "--cut",
+    type=SHARE,
+    default=0.0,
+    help="Of so many only a phrase is heard, between pauses found by --init's model.",
 )
 @click.option("--split-by", type=click.Choice(["clip", "speaker"]), default="clip", help="What validation holds out.")
 @click.option("--noise", type=EXISTING, help="Recordings of noise to mix in; coloured noise is made in any case.")
@@ -91,11 +100,13 @@ def fit(
             given["weights"] = _weights(weights)
         if fixed := {"network", "size", "groups", "init", "language", "split_by", "pronunciations"} & set(given):
             raise DataError(f"{folder} began with another {min(fixed)}: choose another --out for this run")
+        _check_cut(settings["cut"], saved.init)
         click.echo(f"going on with {folder}" + "".join(f", {k} now {v}" for k, v in given.items()))
         dataclasses.replace(saved, **given).dump(folder / "config.json")
     else:
         given = {"weights": _weights(weights), **settings}
         _check_augment(str(settings["augment"]))
+        _check_cut(settings["cut"], settings["init"])
         prepare(_begin(given) if settings["init"] else _new(given), corpora, noise, cache, folder)
     start(folder, cluster, ranks)
     if 0 not in ranks:
@@ -128,6 +139,11 @@ def _check_augment(text: str) -> None:
         parse(text)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+def _check_cut(cut: object, init: object) -> None:
+    if cut and not init:
+        raise click.UsageError("--cut needs a model that hears where words end: give --init")
 
 
 def _new(settings: dict[str, object]) -> object:

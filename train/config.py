@@ -44,7 +44,8 @@ class Config:
     letters_loss: float = 0.5  # weight of the CTC loss of the letters half-way up the streaming network
     phones_loss: float = 0.5  # and of that of the phones
     batch_frames: int = 4000
-    join: float = 0.1
+    join: float = 0.1  # share of the clips that are followed by another one
+    cut: float = 0.0  # and of those of which only a phrase is heard, between pauses that the network of `init` finds
     silence: float = 0.02
     right_context: int = 12
     validate_every_minutes: float = 5.0

@@ -111,11 +111,12 @@ def _split_speakers(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], list[
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A clip ready for training: its label indices and feature frames."""
+    """A clip ready for training, or a part of one: its label indices, how many feature frames, and from which on."""
 
     clip: Clip
     labels: tuple[int, ...]
     frames: int
+    start: int = 0
 
 
 def examples(

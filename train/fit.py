@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -17,6 +17,8 @@ from train.blend import blend
 from train.board import Board, open_board, sentence
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import Config
+from train.data import DataError
+from train.phrases import known_pauses
 from train.targets import targets
 from train.validate import validate
 from train.weights import begin_from, load_source
@@ -69,6 +71,10 @@ def fit(config: Config, data: Data, folder: Path, workers: Workers) -> None:
         learner.progress = Progress(**load_checkpoint(folder / "checkpoint.npz", learner.net, learner.optimizer))
     elif config.init:
         begin_from(load_source(Path(config.init)), learner.net, config.vocab)
+    if config.cut:
+        if tuple(load_source(Path(config.init)).vocab) != config.vocab:
+            raise DataError("--cut needs a model to begin from that has the same letters and groups: leave it out")
+        data = replace(data, pauses=known_pauses(folder / "pauses.json", learner.net, data.train, data.cache, config))
     if workers.agree(learner.progress.step) != learner.progress.step:
         raise SystemExit(f"the first worker is at another step: copy its run folder to {folder} and begin all again")
     workers.copy_weights(learner.net)
